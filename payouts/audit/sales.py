@@ -196,6 +196,11 @@ def _check_invoices(connection: Connection) -> None:
             raise Found("order_invoices", number, "it is due at another time than its order's terms say")
         if row.from_s != ends.get(row.order_id, row.from_s) or row.issued_at_s < row.to_s - DAY_S:
             raise Found("order_invoices", number, "it does not go on from the one before it")
+        given = connection.execute(
+            select(order_addresses.c.address).where(order_addresses.c.order_id == row.order_id)
+        ).scalar_one_or_none()
+        if row.address not in (None, given):
+            raise Found("order_invoices", number, "its address is not its order's")
         if (row.last_hour + 1) * 3600 > row.to_s:
             raise Found("order_invoices", number, "it has a charge of after its end")
         ends[row.order_id] = row.to_s

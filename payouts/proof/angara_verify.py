@@ -1,4 +1,4 @@
-"""Check what a pool signed, without the pool: a statement, receipts, shares, a reserve: `angara-verify FILE`.
+"""Check what a pool signed, without the pool: statements, receipts, invoices, shares, reserves.
 
 One file, for Python 3.9 and newer, that imports nothing but the standard library and asks no network, so that
 who audits a statement can read all of what he relies on. It says in words what it checked, what is WRONG, and
@@ -56,6 +56,15 @@ What is checked of a list of receipts, each of what an hour of an order came to:
 4. chance: the work that is billed, against what the shares stand for that were sent to the buyer's pool;
 5. with --previous: that receipts which were told before are as they were; with --counted: that the accepted
    shares are those that the buyer's own pool counted, by target and hour, to the share.
+
+What is checked of an invoice, {"content_sha256", "invoice", "proof"}:
+
+1. file and hash, as those of a statement; signed is tagged("angara/invoice", the hash);
+2. the figures: each line's amount from its work and the price, what it posts with what was carried, the sum;
+3. with --previous, each of the invoices before it: that they go on from one another, and none charges a part
+   of an hour again;
+4. with --against, receipts of the order: that no hour has more work in the invoices than in its receipts, and
+   that what those make good is in them.
 
 What is checked of a reserve, the coins beside a root:
 
@@ -1754,8 +1763,8 @@ def checked_receipts(arguments: argparse.Namespace, value: Any, report: Report, 
         raise Unreadable("--roots is for statements")
     chain = value if isinstance(value, list) else [value]
     check_receipts(chain, report, key)
-    if arguments.previous is not None:
-        before = parsed(read(arguments.previous))
+    if (path := previous_one(arguments)) is not None:
+        before = parsed(read(path))
         check_known(chain, before if isinstance(before, list) else [before], report)
     else:
         report.open.append("whether they are as they were told before: give those with --previous")
@@ -1765,6 +1774,244 @@ def checked_receipts(arguments: argparse.Namespace, value: Any, report: Report, 
     else:
         report.open.append("whether your pool counted the same shares: give its counts with --counted")
     tell_what_is_open_of_receipts(report)
+
+
+# An invoice to the buyer of an order
+
+INVOICE = {
+    *("number", "order", "buyer", "sat_per_ph_day", "billing", "from_utc", "to_utc", "issued_utc", "due_utc"),
+    *("lines", "amount_sat"),
+}
+LINE = {"hour_utc", "kind", "part", "work", "amount_psat", "carry_in_psat", "posted_sat"}
+WORK_OF_DIFFICULTY_1 = 1 << 48  # as receipts count it
+
+
+def line_work(line: Any) -> int:
+    """The work of its shares, as receipts count it."""
+    done = Fraction(text(line, "work", r"\d{1,40}(\.\d{1,40})?")) * WORK_OF_DIFFICULTY_1
+    if done.denominator != 1:
+        raise Unreadable("'work' is of no share")
+    return int(done)
+
+
+def check_invoice(value: Any, report: Report, key: Optional[bytes]) -> None:
+    """Everything that one invoice says of itself."""
+    invoice = table(member(value, "invoice"), "invoice")
+    if value.keys() - {"proof"} != {"content_sha256", "invoice"} or invoice.keys() - {"address"} != INVOICE:
+        raise Unreadable("the invoice has other members than it should")
+    wrong = len(report.wrong)
+    content = text(value, "content_sha256", "[0-9a-f]{64}")
+    report.same("the content hash", content, hashlib.sha256(canonical(invoice)).hexdigest())
+    for name in ("order", "buyer"):
+        text(invoice, name)
+    text(invoice, "billing", "daily|weekly|monthly")
+    begins, ends = moment(invoice, "from_utc"), moment(invoice, "to_utc")
+    report.check(begins <= ends, "", "it ends before it begins")
+    report.check(
+        moment(invoice, "issued_utc") <= moment(invoice, "due_utc"), "", "it is due before it was made"
+    )
+    check_lines(invoice, ends, report)
+    check_invoice_signature(value, report, key)
+    if len(report.wrong) == wrong:
+        report.good.append(
+            f"invoice {natural(invoice, 'number')} of order {text(invoice, 'order')!r}:"
+            f" {len(invoice['lines'])} lines follow from their work and the price, and come to"
+            f" {money(invoice, 'amount_sat')} sat"
+        )
+    if "address" in invoice:
+        address = text(invoice, "address", "[0-9A-Za-z]{14,100}")
+        report.open.append(f"whose address {address} is: it is signed, if the invoice is, and no more")
+
+
+def check_lines(invoice: Any, ends: int, report: Report) -> None:
+    number, posted, gaps, rest = natural(invoice, "number"), 0, 0, None
+    seen = set()
+    for at, line in enumerate(rows(invoice, "lines"), 1):
+        what = f"of line {at} of invoice {number}"
+        if table(line, "a line").keys() != LINE:
+            raise Unreadable("a line has other members than it should")
+        kind, hour = text(line, "kind", "work|make_good"), moment(line, "hour_utc")
+        report.check(hour % HOUR_S == 0, "", f"the hour {what} is no whole one")
+        report.check(hour + HOUR_S <= ends, "", f"the hour {what} is after its end")
+        report.check((hour, kind, natural(line, "part")) not in seen, "", f"the hour {what} is in it before")
+        seen.add((hour, kind, natural(line, "part")))
+        amount, carried = whole(line, "amount_psat", 1 << 100), natural(line, "carry_in_psat", PSAT - 1)
+        worth = price_psat(line_work(line), invoice)
+        report.same(f"the amount {what}", amount, worth if kind == "work" else amount)
+        report.check(kind == "work" or not worth, "", f"what is made good has work, {what}")
+        report.same(f"what is posted {what}", whole(line, "posted_sat"), (amount + carried) // PSAT)
+        gaps += rest not in (None, carried)
+        posted, rest = posted + (amount + carried) // PSAT, (amount + carried) % PSAT
+    report.same(f"the amount of invoice {number}", money(invoice, "amount_sat"), posted)
+    report.check(posted > 0, "", "it comes to nothing")
+    if gaps:
+        report.open.append(
+            f"what was left of a satoshi {gaps} times between lines: a charge between them is in another"
+            f" invoice. It is less than {gaps} sat"
+        )
+
+
+def check_invoice_signature(value: Any, report: Report, key: Optional[bytes]) -> None:
+    proof = value.get("proof")
+    if proof is None:
+        report.open.append("who made the invoice, and whether it was changed: it is not signed")
+        return
+    if (
+        table(proof, "proof").keys() != {"version", "key", "signature"}
+        or natural(proof, "version") != VERSION
+    ):
+        raise Unreadable(f"this program knows proofs of version {VERSION}")
+    signer = unhex(proof, "key", 32)
+    digest = tagged("angara/invoice", unhex(value, "content_sha256", 32))
+    report.check(
+        signed_by(signer, digest, unhex(proof, "signature", 64)),
+        f"signed by {signer.hex()}",
+        "the signature is not of this invoice by this key",
+    )
+    if key is None:
+        report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
+    else:
+        report.check(key == signer, "which is the key that you gave", f"you gave the key {key.hex()}")
+
+
+def check_invoice_chain(invoices: List[Any], report: Report) -> None:
+    """One after the other, the one that is checked last: each goes on from the one before, and no part of an
+    hour is in two of them, or comes before an earlier part."""
+    for at in range(1, len(invoices)):
+        before, invoice = invoices[at - 1], invoices[at]
+        number = natural(invoice, "number")
+        same = all(invoice[it] == before[it] for it in ("order", "buyer", "sat_per_ph_day", "billing"))
+        report.check(same, "", f"invoice {number} and the one before it are of other orders, or terms")
+        report.check(natural(before, "number") < number, "", f"invoice {number} is not the later one")
+        report.same(f"where the invoice before {number} ends", before["to_utc"], invoice["from_utc"])
+    begins, unknown, told, wrong = moment(invoices[0], "from_utc"), 0, set(), len(report.wrong)
+    for invoice in invoices:
+        for line in invoice["lines"]:
+            hour, kind, part = moment(line, "hour_utc"), line["kind"], natural(line, "part")
+            what = f"{kind} of {utc(hour)}, part {part}, of invoice {invoice['number']}"
+            report.check((hour, kind, part) not in told, "", f"{what}, is in one before too")
+            told.add((hour, kind, part))
+            if hour < begins:
+                unknown += whole(line, "amount_psat", 1 << 100)
+            elif part:
+                report.check((hour, kind, part - 1) in told, "", f"{what}, comes before part {part - 1}")
+    if unknown:
+        report.open.append(
+            f"{in_sat(unknown)} sat of hours before {utc(begins)}: whether they were charged before. Give all"
+            " invoices from the first on, each with --previous"
+        )
+    if len(invoices) > 1 and len(report.wrong) == wrong:
+        report.good.append(
+            f"it goes on from {len(invoices) - 1} before it, and charges nothing of them again"
+        )
+
+
+def receipt_change(row: Any) -> int:
+    """By how much a receipt changes what would be owed for the work alone."""
+    before, terms = work(row, "work_before"), row["terms"]
+    alone = price_psat(before + work(row, "work"), terms) - price_psat(before, terms)
+    due = natural(row["made_good"], "due_psat", 1 << 100) if "made_good" in row else 0
+    return whole(row, "bill_psat", 1 << 100) - due - alone
+
+
+class Hour:
+    """What the receipts of an hour say, and what invoices have of it."""
+
+    def __init__(self) -> None:
+        self.receipts = self.delivered = self.charged = 0
+        self.changes: List[int] = []
+        self.told: Dict[int, int] = {}  # what is made good, by part
+
+    def left_psat(self, terms: Any) -> int:
+        """What is not charged of it yet: below zero, so much too much is."""
+        changed = sum(self.changes) - sum(self.told.values())
+        return price_psat(max(self.delivered - self.charged, 0), terms) + changed
+
+
+def check_invoices_against(invoices: List[Any], chain: List[Any], report: Report) -> None:
+    """Charges, against what the receipts of their hours say was delivered, and what they change."""
+    terms, wrong, unknown = chain[-1]["terms"], len(report.wrong), 0
+    for name, other in (("order", chain[-1]), ("buyer", chain[-1]), ("sat_per_ph_day", terms)):
+        report.same(f"{name!r} of the receipts", other[name], invoices[-1][name])
+    hours: Dict[int, Hour] = {}
+    for row in chain:
+        of = hours.setdefault(moment(row, "hour_utc"), Hour())
+        of.receipts += 1
+        of.delivered += work(row, "work")
+        of.changes += [it for it in [receipt_change(row)] if it]
+    first, last = min(hours), max(hours)
+    for line in (it for invoice in invoices for it in invoice["lines"]):
+        hour = moment(line, "hour_utc")
+        if not first <= hour <= last:
+            unknown += 1
+        elif line["kind"] == "work":
+            hours.setdefault(hour, Hour()).charged += line_work(line)
+        else:
+            hours.setdefault(hour, Hour()).told[natural(line, "part")] = line["amount_psat"]
+    begins, ends = moment(invoices[0], "from_utc"), moment(invoices[-1], "to_utc")
+    for hour, of in sorted(hours.items()):
+        check_charged(hour, of, terms, begins <= hour < ends, report)
+    missing = sum(of.left_psat(terms) for hour, of in hours.items() if begins <= hour < ends)
+    if missing > 0:
+        report.open.append(
+            f"{in_sat(missing)} sat of the receipts of these hours: they are in no invoice here"
+        )
+    if unknown:
+        report.open.append(f"{unknown} lines of hours before or after the receipts that you gave")
+    if len(report.wrong) == wrong:
+        report.good.append("no hour is charged with more than its receipts have, and what they make good is")
+
+
+def check_charged(hour: int, of: Hour, terms: Any, within: bool, report: Report) -> None:
+    """`within`: all of it is to be in these invoices, but for what came later than they were made."""
+    more = of.charged - of.delivered
+    if more > 0:
+        worth = in_sat(price_psat(more, terms))
+        report.wrong.append(f"more work of {utc(hour)} is charged than its receipts have, worth {worth} sat")
+    for part, amount in sorted(of.told.items()):
+        change = of.changes[part] if part < len(of.changes) else 0
+        report.same(f"what is made good of {utc(hour)}, part {part}, in psat", amount, change)
+    left = of.left_psat(terms)
+    # Each charge is rounded down by itself. What came late has its work and its change in another invoice.
+    if within and left < -2 * (of.receipts + 1):
+        report.wrong.append(
+            f"what the receipts of {utc(hour)} make good is not in the invoice: {in_sat(-left)} sat too much"
+        )
+
+
+def checked_invoice(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]) -> None:
+    """Raises Unreadable."""
+    if (arguments.roots, arguments.counted, arguments.reserve) != (None, None, None):
+        raise Unreadable("--roots, --counted and --reserve are not for invoices")
+    check_invoice(value, report, key)
+    invoices = [value["invoice"]]
+    for path in arguments.previous or ():
+        data, other = read(path), Report()
+        before = table(parsed(data), "an invoice before")
+        check_file(data, before, other)
+        check_invoice(before, other, key)
+        report.wrong += [f"an invoice before: {it}" for it in other.wrong]
+        invoices.append(before["invoice"])
+    if len(invoices) == 1:
+        report.open.append("whether something was charged before: give --previous, each invoice before it")
+    check_invoice_chain([*sorted(invoices[1:], key=lambda it: it["number"]), invoices[0]], report)
+    invoices.sort(key=lambda it: it["number"])
+    if arguments.against is not None:
+        data, other = read(arguments.against), Report()
+        found = parsed(data)
+        check_file(data, found, other)
+        chain = found if isinstance(found, list) else [found]
+        check_receipts(chain, other, key)
+        report.wrong += [f"the receipts: {it}" for it in other.wrong]
+        check_invoices_against(invoices, chain, report)
+    else:
+        report.open.append(
+            "whether the work was delivered: give --against, the order's receipts of its hours"
+        )
+    report.open += [
+        "what was paid of it: an invoice is the same paid or not",
+        "price and terms, against what you agreed to; and the buyer's name",
+    ]
 
 
 # A reserve: coins whose keys signed a message, as BIP322 has it ("full", proof of funds)
@@ -2180,6 +2427,12 @@ def check_beside(path: str, root: Any, report: Report, key: Optional[bytes]) -> 
 # The command
 
 
+def previous_one(arguments: argparse.Namespace) -> Optional[str]:
+    if arguments.previous is not None and len(arguments.previous) > 1:
+        raise Unreadable("more than one --previous is for invoices")
+    return None if arguments.previous is None else str(arguments.previous[0])
+
+
 def checked(arguments: argparse.Namespace) -> Report:
     """Raises Unreadable."""
     report, key = Report(), None if arguments.key is None else unhex({"key": arguments.key}, "key", 32)
@@ -2188,8 +2441,11 @@ def checked(arguments: argparse.Namespace) -> Report:
     check_file(data, value, report)
     if isinstance(value, dict) and "closings" in value:
         return checked_shares(arguments, value, report, key)
+    if isinstance(value, dict) and "invoice" in value:
+        checked_invoice(arguments, value, report, key)
+        return report
     if arguments.against is not None:
-        raise Unreadable("--against is for shares")
+        raise Unreadable("--against is for shares and invoices")
     if arguments.reserve is not None and not (isinstance(value, dict) and "statement" in value):
         raise Unreadable("--reserve is for statements")
     if isinstance(value, dict) and "coins" in value:
@@ -2214,8 +2470,8 @@ def checked(arguments: argparse.Namespace) -> Report:
         check_beside(arguments.reserve, root, report, key)
     else:
         report.open.append("whether the coins of the reserve are there: give --reserve, what is published")
-    if arguments.previous is not None:
-        before_data, before = read(arguments.previous), Report()
+    if (path := previous_one(arguments)) is not None:
+        before_data, before = read(path), Report()
         previous = table(parsed(before_data), "the statement before")
         check_file(before_data, previous, before)
         check_statement(previous, before, key)
@@ -2256,18 +2512,23 @@ def shown(words: str) -> str:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="angara-verify",
-        description="Check a pool's statement, receipts, shares or reserve, without trusting the pool.",
+        description="Check what a pool signed, without trusting it.",
     )
-    found.add_argument("statement", help="the statement, receipts of an order, shares, or reserve, JSON")
+    found.add_argument(
+        "statement", help="the statement, receipts of an order, an invoice, shares, or reserve, JSON"
+    )
     found.add_argument("--key", metavar="PUBKEY", help="the pool's key, 64 hex digits, as you know it")
     found.add_argument("--roots", metavar="FILE", help="the published list of roots, or of closings, JSON")
     found.add_argument(
         "--previous",
         metavar="FILE",
-        help="the statement of the period before, or receipts that you have, JSON",
+        action="append",
+        help="the statement of the period before, or receipts that you have, or each invoice before, JSON",
     )
     found.add_argument("--counted", metavar="FILE", help="of receipts: what your own pool counted, CSV")
-    found.add_argument("--against", metavar="FILE", help="of shares: the statement of their day, JSON")
+    found.add_argument(
+        "--against", metavar="FILE", help="of shares their day's statement, of an invoice receipts"
+    )
     found.add_argument("--reserve", metavar="FILE", help="of a statement: the reserve of its last day, JSON")
     return found
 

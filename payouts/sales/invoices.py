@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, func, insert, select
 
 from payouts.book_time import book_time
@@ -23,8 +24,15 @@ from payouts.rates import PSAT_PER_SAT
 from payouts.sales.charges import HOUR_S
 from payouts.sales.terms import DAY_S, BillingTerms, billing_of, ends_s, period_start_s
 from payouts.schemas.money import rate_hours, rates
-from payouts.schemas.orders import orders
-from payouts.schemas.sales import order_charge_shares, order_charges, order_invoice_lines, order_invoices
+from payouts.schemas.orders import order_terms, orders
+from payouts.schemas.receipts import order_receipts
+from payouts.schemas.sales import (
+    order_addresses,
+    order_charge_shares,
+    order_charges,
+    order_invoice_lines,
+    order_invoices,
+)
 from payouts.statements.period import utc, work_text
 
 TAG: Final = "angara/invoice"
@@ -63,6 +71,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     due_utc: str
     lines: tuple[InvoiceLine, ...]
     amount_sat: int
+    address: str | UnsetType = UNSET  # the order's own, where it had one when this was made
 
     @property
     def content_hash(self) -> str:
@@ -114,6 +123,9 @@ def issue(connection: Connection, order_id: int, until_s: int, now_s: int) -> in
         amount_sat=due.amount_sat,
         issued_at_s=at_s,
         due_at_s=at_s + terms.due_days * DAY_S,
+        address=connection.scalar(
+            select(order_addresses.c.address).where(order_addresses.c.order_id == order_id)
+        ),
     )
     number: int = connection.execute(made.returning(order_invoices.c.number)).scalar_one()
     connection.execute(
@@ -143,6 +155,7 @@ def invoice(connection: Connection, number: int) -> Invoice:
         due_utc=utc(row.due_at_s),
         lines=_lines(connection, number),
         amount_sat=row.amount_sat,
+        address=row.address or UNSET,
     )
 
 
@@ -159,7 +172,7 @@ def _due(connection: Connection, order_id: int, terms: BillingTerms, until_s: in
     to_s = max(to_s, from_s)
     charges = _open(connection, order_id, to_s, None if last is None else last - EARLY_S)
     amount_sat = sum(it.posted_sat for it in charges)
-    if amount_sat <= 0 or _unsettled(connection, order_id, to_s):
+    if amount_sat <= 0 or _unsettled(connection, order_id, to_s) or _unclosed(connection, order, to_s):
         return None
     if over_s <= until_s:
         to_s = max(from_s, over_s, *((it.hour + 1) * HOUR_S for it in charges))
@@ -199,6 +212,18 @@ def _unsettled(connection: Connection, order_id: int, to_s: int) -> bool:
         .limit(1)
     )
     return connection.scalar(waiting) is not None
+
+
+def _unclosed(connection: Connection, order: Row[Any], to_s: int) -> bool:
+    """Whether an hour of an order that makes good what is missing has no receipt yet: what that changes is of
+    the same invoice."""
+    makes_good = select(order_terms.c.order_id).where(order_terms.c.order_id == order.id)
+    if connection.scalar(makes_good) is None:
+        return False
+    newest = connection.scalar(
+        select(func.max(order_receipts.c.hour)).where(order_receipts.c.order_id == order.id)
+    )
+    return newest is None or newest < -(-min(to_s, ends_s(order)) // HOUR_S) - 1
 
 
 def _lines(connection: Connection, number: int) -> tuple[InvoiceLine, ...]:

@@ -73,6 +73,7 @@ order_invoices = table(
     number("amount_sat"),
     number("issued_at_s"),
     number("due_at_s"),
+    words("address", nullable=True),  # the order's, where it had one by then
     CheckConstraint("to_s >= from_s", name="to_s"),
     CheckConstraint("amount_sat > 0", name="amount_sat"),
     CheckConstraint("due_at_s >= issued_at_s", name="due_at_s"),

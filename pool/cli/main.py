@@ -127,24 +127,28 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def verify(
     statement: Annotated[
-        Path, typer.Argument(help="The statement, receipts of an order, shares, or reserve, JSON.")
+        Path,
+        typer.Argument(help="The statement, receipts of an order, an invoice, shares, or reserve, JSON."),
     ],
     key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
     roots: Annotated[
         Path | None, typer.Option(help="The list of roots, or of closings, that is published, JSON.")
     ] = None,
     previous: Annotated[
-        Path | None, typer.Option(help="The statement of the period before, or receipts that you have, JSON.")
+        list[Path] | None,
+        typer.Option(help="The statement before, or receipts that you have, or each invoice before, JSON."),
     ] = None,
     counted: Annotated[
         Path | None, typer.Option(help="Of receipts: what the buyer's own pool counted, CSV.")
     ] = None,
-    against: Annotated[Path | None, typer.Option(help="Of shares: the statement of their day, JSON.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Of shares their day's statement, of an invoice receipts, JSON.")
+    ] = None,
     reserve: Annotated[
         Path | None, typer.Option(help="Of a statement: the reserve of its last day, JSON.")
     ] = None,
 ) -> None:
-    """Check a statement, receipts, shares, or a reserve, without the pool and its books: `angara-verify` too.
+    """Check a statement, receipts, an invoice, shares, or a reserve, without the pool: `angara-verify` too.
 
     Says what holds, what is WRONG and what could not be checked. Exit code 1 where something is wrong.
     """
@@ -156,7 +160,7 @@ def verify(
         statement=statement,
         key=key,
         roots=roots,
-        previous=previous,
+        previous=previous or None,
         counted=counted,
         against=against,
         reserve=reserve,

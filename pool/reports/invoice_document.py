@@ -6,6 +6,8 @@ know: the database, and any format.
 
 from datetime import date, timedelta
 
+from msgspec import UNSET
+
 from payouts.sales.invoices import Invoice, InvoiceLine, InvoiceProof
 from pool.reports.cells import amount, count, exact, moment, work
 from pool.reports.document import (
@@ -62,8 +64,16 @@ def _head(invoice: Invoice) -> Block:
             Fact(key="sat_per_ph_day", label="Price (sat per PH·day)", cell=count(invoice.sat_per_ph_day)),
             Fact(key="amount_sat", label="To be paid (sat)", cell=count(invoice.amount_sat), strong=True),
             Fact(key="amount_btc", label="the same in BTC", cell=amount(invoice.amount_sat), part=True),
+            *_address(invoice),
         ),
     )
+
+
+def _address(invoice: Invoice) -> tuple[Fact, ...]:
+    if invoice.address is UNSET:
+        return ()
+    label = "Address of this order alone, to pay to on the chain"
+    return (Fact(key="address", label=label, cell=text(invoice.address)),)
 
 
 def _lines(invoice: Invoice) -> Table:

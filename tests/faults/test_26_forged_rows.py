@@ -697,6 +697,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("UPDATE order_invoices SET amount_sat = amount_sat - 1", "order_invoices", "not that of its lines"),
         ("UPDATE order_invoices SET due_at_s = due_at_s + 86400", "order_invoices", "at another time"),
         ("UPDATE order_invoices SET number = 2", "order_invoices", "it is missing"),
+        ("UPDATE order_invoices SET address = 'bc1q'", "order_invoices", "not its order's"),
         ("DELETE FROM order_invoices", "order_invoice_lines", "missing"),
     ),
     "order_invoice_lines": (("DELETE FROM order_invoice_lines", "order_invoices", "not of its order"),),

@@ -96,7 +96,7 @@ class Auditor:
         data: bytes,
         *,
         roots: object = None,
-        previous: bytes | None = None,
+        previous: bytes | list[bytes] | None = None,
         counted: bytes | None = None,
         against: bytes | None = None,
         reserve: bytes | None = None,
@@ -106,8 +106,8 @@ class Auditor:
         arguments = [self._kept(data)]
         if roots is not None:
             arguments += ["--roots", self._kept(json.dumps(roots).encode())]
-        if previous is not None:
-            arguments += ["--previous", self._kept(previous)]
+        for one in [] if previous is None else previous if isinstance(previous, list) else [previous]:
+            arguments += ["--previous", self._kept(one)]
         if counted is not None:
             arguments += ["--counted", self._kept(counted)]
         if against is not None:
