@@ -115,7 +115,10 @@ def export_reserve(
     most: Annotated[int, typer.Option(min=1, max=1_000, help="Of so many coins, the largest.")] = 1_000,
     descriptors: DescriptorsOption = None,
 ) -> None:
-    """Write what the wallets' coins are to sign for the newest root. Nothing that they sign can be spent."""
+    """Write what coins are to sign for the newest root.
+
+    Nothing that they sign can be spent.
+    """
     from pool.cli.opened_paymaster import on_paymaster, wallets_of
 
     key, others = _key(books), wallets_of(books, descriptors or ())
@@ -145,7 +148,10 @@ def import_reserve(
     ],
     descriptors: DescriptorsOption = None,
 ) -> None:
-    """Take back what was signed: every signature and every coin is checked, and the reserve noted."""
+    """Take back what was signed, and note the reserve.
+
+    Every signature and every coin is checked, with the node and as an auditor will.
+    """
     from payouts.batches.psbt import TEXT_BYTES_MAX
     from pool.cli.opened_paymaster import on_paymaster, wallets_of
     from pool.treasury.reserves import FILES_MAX
