@@ -126,12 +126,12 @@ class Count:
 
     def fields(self, period: Period) -> dict[str, Any]:
         """The fields of a WorkRow."""
-        available = max(self.machines, 1) * period.minutes
+        available, work = max(self.machines, 1) * period.minutes, self.work
         return {
             "accepted": self.accepted,
             "rejected": {verdict_name(it): shares for it, shares in sorted(self.rejected.items())},
-            "work": work_text(self.work),
-            "hashrate_hps": hashrate_hps(self.work, period.days * 86_400),
+            "work": work_text(work),
+            "hashrate_hps": hashrate_hps(work, period.days * 86_400),
             "uptime_bps": self.minutes * 10_000 // available,
             "uptime_minutes": self.minutes,
             "machines": self.machines,
@@ -248,12 +248,11 @@ def _uptime_minutes(connection: Connection, tenant_id: int, period: Period) -> d
 
 
 def _counted_days(tenant_id: int, days: range) -> Select[Any]:
-    """By worker and day: the minutes in the sums."""
-    of = worker_days.c
+    """By worker and day: the minutes in the sums, whose order that is: SQLite sorts rows that are joined."""
+    of, theirs = worker_days.c, select(workers.c.id).where(workers.c.tenant_id == tenant_id)
     return (
         select(of.worker_id, of.day, func.sum(of.minutes).label("minutes"))
-        .join(workers, workers.c.id == of.worker_id)
-        .where(workers.c.tenant_id == tenant_id, of.verdict == ACCEPTED, of.day.between(days[0], days[-1]))
+        .where(of.worker_id.in_(theirs), of.verdict == ACCEPTED, of.day.between(days[0], days[-1]))
         .group_by(of.worker_id, of.day)
     )
 
