@@ -163,4 +163,4 @@ def section(result: dict[str, Any]) -> Section:
     )
 
 
-PART: Final = Part(title="Stratum V2: everybody at once", seconds=280, run=run, section=section)
+PART: Final = Part(title="Stratum V2: everybody at once", seconds=320, run=run, section=section)

@@ -21,7 +21,7 @@ from stratum.sv2.authority import Credentials
 from stratum.sv2.connection import Sv2Connection
 
 EVENTS_PER_ROUND: Final = 32  # shares of as many machines, 3 ms
-SENDS_PER_ROUND: Final = 128  # 2 ms
+SENDS_PER_ROUND: Final = 64  # 1 ms
 TICK_S: Final = 0.5
 # Of known sources, that have been begun with and have no channel yet. Who comes while there are so many waits
 # before his handshake and not behind it: else those who are slow would be let go, at the bound of half-open
@@ -41,7 +41,7 @@ class Sv2:
         self.handshakes = 0  # since the start
         self._poller: Poller | None = None  # while it runs
         self._all: set[Sv2Connection] = set()
-        self._unsent: dict[Sv2Connection, None] = {}  # who has most to wait for first
+        self._unsent: dict[Sv2Connection, None] = {}  # who has waited longest first
         self._to_send = trio.Event()
         self._shaking: OrderedDict[Sv2Connection, float] = OrderedDict()  # and since when
         self._timed: set[Sv2Connection] = set()
