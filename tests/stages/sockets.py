@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -304,23 +305,27 @@ class Miner:
 
     async def answer(self, number: int) -> Message:
         """The answer to a request; what comes before it is kept in `notices`."""
-        while True:
+        give_up_s = time.monotonic() + PATIENCE_S  # others come for ever: a pool has a job twice a minute
+        while time.monotonic() < give_up_s:
             message = await self.message()
             if message.get("id") == number and "method" not in message:
                 return message
             self.notices.append(message)
+        raise AssertionError(f"there was no answer to request {number}")
 
     async def call(self, method: str, *params: object) -> Message:
         return await self.answer(await self.ask(method, *params))
 
     async def notified(self, method: str) -> list[Any]:
         """The parameters of the next notification of this method."""
-        while True:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
             message = await self.message()
             self.notices.append(message)
             if message.get("method") == method:
                 params: list[Any] = message["params"]
                 return params
+        raise AssertionError(f"no {method} came, and other messages did")
 
     async def hear(self) -> None:
         """Keep what has arrived by now in `notices`."""

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import itertools
 import struct
+import time
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -336,11 +337,14 @@ class Sv2Machine:
         return name, said
 
     async def until(self, *names: str) -> Said:
-        """Hear until one of these comes."""
-        while True:
+        """Hear until one of these comes. That others do is no reason to wait for ever: a pool that serves has
+        a job for everybody twice a minute."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
             name, said = await self.hear()
             if name in names:
                 return said
+        raise AssertionError(f"none of {names} came, and what did was {self.heard[-10:]}")
 
     # What machines say
 
