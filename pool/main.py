@@ -52,7 +52,7 @@ from pool.journal.frames import Place
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.messages.conditions import Thresholds
-from pool.messages.lasting_looks import given_up, uncounted, unpaid, unpriced
+from pool.messages.lasting_looks import given_up, running_out, uncounted, unpaid, unpriced
 from pool.messages.look import LastingLook, NodeLook
 from pool.messages.message import Message
 from pool.messages.messenger import Figures, Messenger, machine_figures
@@ -561,11 +561,13 @@ class Pool:
     @property
     def _lasting(self) -> tuple[LastingLook, ...]:
         energy, tenants = self.books.bookkeeper.energy, self.books.registry.tenants_by_id
-        sales = self.books.bookkeeper.sales.unpaid
+        sales, prepaid = self.books.bookkeeper.sales.unpaid, self.books.bookkeeper.sales.running_out
         looks = (
             given_up(self._held.now, whole=self._held.complete),
             unpaid(sales, stopped=False),
             unpaid(sales, stopped=True),
+            running_out(prepaid, stopped=False),
+            running_out(prepaid, stopped=True),
         )
         if energy is None:
             return looks

@@ -44,11 +44,16 @@ from payouts.ledger import (
     receivable,
 )
 from payouts.sales.charges import owed_sat
+from payouts.sales.prepaid import uncharged
 from payouts.sales.standing import InvoiceStanding, standing
+from payouts.sales.terms import billing_of, ends_s
+from payouts.schemas.orders import orders
 from payouts.schemas.proposals import confirmations, proposals
 from payouts.schemas.sales import order_addresses, order_billing, order_invoices, order_payments
 
 REFERENCE_CHARACTERS_MAX: Final = 80
+# After its end an order's last hour is settled, and what a site brings that was late.
+CHARGED_S: Final = 2 * 3_600
 TRANSACTION_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 
@@ -156,6 +161,7 @@ def say_refund(
             f"order {order_id} was paid {max(credit_sat, 0)} satoshi more than is owed for it,"
             f" {amount_sat} cannot be given back"
         )
+    _check_not_running(connection, order_id, act.at_s)
     entry = Entry(kind=PaymentKind.REFUND, order_id=order_id, amount_sat=amount_sat, tenant_id=tenant_id)
     return _say(connection, entry, why, act)
 
@@ -235,6 +241,18 @@ def _check_not_on_chain(connection: Connection, order_id: int, reference: str) -
         raise LedgerError(
             f"{reference!r} names a transaction: what it pays to the order's address is booked from the chain"
             " by itself, when it is deep enough"
+        )
+
+
+def _check_not_running(connection: Connection, order_id: int, now_s: int) -> None:
+    """What a prepaid order is paid by is not given back while it runs, nor before all of it is charged."""
+    if not billing_of(connection)[order_id].prepaid:
+        return
+    order = connection.execute(select(orders).where(orders.c.id == order_id)).one()
+    if now_s < ends_s(order) + CHARGED_S or uncharged(connection, order_id):
+        raise LedgerError(
+            f"order {order_id} is prepaid: what is left is given back {CHARGED_S // 3600} hours after its"
+            " end, when all of its work is charged (end it with `angara order end`)"
         )
 
 

@@ -19,16 +19,21 @@ MONDAY: Final = 3  # 1 January 1970 was a Thursday: three days after one
 
 
 class BillingTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """`stop_days`: the order stops so many days after an invoice was due; None: it goes on. Raises ValueError
-    for what cannot be."""
+    """`stop_days`: the order stops so many days after an invoice was due; None: it goes on. `prepaid`: it
+    runs while what was paid covers it (`payouts.sales.prepaid`). Raises ValueError for what cannot be."""
 
     billing: Billing = Billing.NONE
     due_days: int = 0
     stop_days: int | None = None
+    prepaid: bool = False
 
     def __post_init__(self) -> None:
         if self.billing is Billing.NONE and (self.due_days or self.stop_days is not None):
             raise ValueError("an order that has no invoices has none that are due: give --billing")
+        if self.prepaid and (self.billing is Billing.NONE or self.due_days or self.stop_days is not None):
+            raise ValueError(
+                "what is prepaid has invoices (give --billing), and they are paid when they are made"
+            )
         for days in (self.due_days, self.stop_days or 0):
             if not 0 <= days <= DAYS_MAX:
                 raise ValueError(f"an invoice is due, and an order stops, within 0 to {DAYS_MAX} days")
@@ -58,6 +63,7 @@ def set_billing(connection: Connection, order_id: int, terms: BillingTerms) -> N
             period=terms.billing.value,
             due_days=terms.due_days,
             stop_days=terms.stop_days,
+            prepaid=int(terms.prepaid),
         )
     )
 
@@ -66,7 +72,10 @@ def billing_of(connection: Connection) -> dict[int, BillingTerms]:
     """Of all orders that are billed, by number."""
     return {
         row.order_id: BillingTerms(
-            billing=Billing(row.period), due_days=row.due_days, stop_days=row.stop_days
+            billing=Billing(row.period),
+            due_days=row.due_days,
+            stop_days=row.stop_days,
+            prepaid=bool(row.prepaid),
         )
         for row in connection.execute(select(order_billing).order_by(order_billing.c.order_id))
     }

@@ -7,9 +7,17 @@ chain was looked through. What is owed, and whether an invoice is paid, is not s
 Must not know: connections, and who writes.
 """
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, PrimaryKeyConstraint, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    text,
+)
 
-from payouts.schemas.money import counted, number, one_of, row_id, table, words
+from payouts.schemas.money import INTEGER, counted, number, one_of, row_id, table, words
 
 PERIODS = ("daily", "weekly", "monthly")
 CHARGES = ("work", "make_good")
@@ -22,6 +30,9 @@ order_billing = table(
     words("period"),
     number("due_days"),
     number("stop_days", nullable=True),  # NULL: it does not stop
+    Column(
+        "prepaid", INTEGER, nullable=False, server_default=text("0")
+    ),  # 1: it runs while it is paid before
     PrimaryKeyConstraint("order_id"),
     one_of("period", PERIODS),
     CheckConstraint("due_days BETWEEN 0 AND 365", name="due_days"),

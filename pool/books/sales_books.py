@@ -17,6 +17,7 @@ import trio
 from sqlalchemy import Connection, select
 
 from payouts.sales.invoices import Due, due_invoices, issue
+from payouts.sales.prepaid import covers
 from payouts.sales.standing import standings
 from payouts.schemas.orders import orders
 from pool.books.database_waits import read_books, write_books
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 # A buyer has days, and what is read is the invoices of all orders there ever were.
 KEEP_S: Final = 60.0
+LOW_S: Final = 86_400  # a payment on the chain takes an hour, and one by wire a day
 
 
 class Unpaid(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +41,22 @@ class Unpaid(msgspec.Struct, frozen=True, kw_only=True):
     stopped: bool
 
 
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A prepaid order whose deposit covers less than a day more, or no hour more."""
+
+    order: str
+    left_sat: int  # below zero: so much is missing for an hour
+    until_s: int
+    stopped: bool
+
+
 class SalesBooks:
     """`keep` does all that is due."""
 
     def __init__(self, store: Store, *, wall_clock: Callable[[], float]) -> None:
         self._store, self._wall_clock = store, wall_clock
         self.unpaid: tuple[Unpaid, ...] | None = None  # None: nobody has looked yet
+        self.running_out: tuple[Running, ...] | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -60,6 +72,7 @@ class SalesBooks:
             if number is not None:
                 log.info("invoice_made", invoice=number, order_id=due.order_id, sat=due.amount_sat)
         self.unpaid = await read_books(self._store, partial(_unpaid, now_s=self._now_s()))
+        self.running_out = await read_books(self._store, partial(_running_out, now_s=self._now_s()))
 
     def _now_s(self) -> int:
         return int(self._wall_clock())
@@ -71,6 +84,16 @@ def _due(connection: Connection) -> tuple[Due, ...]:
 
 def _issue(connection: Connection, order_id: int, now_s: int) -> int | None:
     return issue(connection, order_id, booked_until_s(connection), now_s)
+
+
+def _running_out(connection: Connection, now_s: int) -> tuple[Running, ...]:
+    found = covers(connection, now_s, booked_until_s(connection))
+    rows = connection.execute(select(orders).where(orders.c.id.in_(found)).order_by(orders.c.id))
+    return tuple(
+        Running(order=row.name, left_sat=it.left_sat, until_s=it.until_s, stopped=not it.covers)
+        for row in rows
+        if (it := found[row.id]).until_s < min(now_s + LOW_S, row.until_s)
+    )
 
 
 def _unpaid(connection: Connection, now_s: int) -> tuple[Unpaid, ...]:

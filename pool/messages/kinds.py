@@ -269,6 +269,18 @@ KINDS: Final = {
         raised=("order {} stopped: it is not paid", "{} orders stopped: they are not paid"),
         recovered=("order {} goes on", "{} orders go on"),
     ),
+    "order-running-out": Kind(
+        severity=Severity.WARNING,
+        cause=Cause.HOUSE,
+        raised=("what was paid for order {} runs out", "what was paid for {} orders runs out"),
+        recovered=("order {} is paid for a day more", "{} orders are paid for a day more"),
+    ),
+    "order-uncovered": Kind(
+        severity=Severity.CRITICAL,
+        cause=Cause.HOUSE,
+        raised=("order {} stopped: its deposit is used up", "{} orders stopped: their deposits are used up"),
+        recovered=("order {} goes on", "{} orders go on"),
+    ),
     "tokens-guessed": Kind(
         severity=Severity.WARNING,
         cause=Cause.MACHINES,

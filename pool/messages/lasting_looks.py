@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pool.books.energy_books import UnpricedEnergy
-from pool.books.sales_books import Unpaid
+from pool.books.sales_books import Running, Unpaid
 from pool.messages.look import Lasting, LastingLook
 from pool.power.control.held import Standing
 from pool.power.curtailment.told_books import MeterHour
@@ -79,6 +79,27 @@ def unpaid(its: Sequence[Unpaid] | None, *, stopped: bool) -> LastingLook:
         ),
         whole=its is not None,
         well="goes on" if stopped else "is paid",
+    )
+
+
+def running_out(its: Sequence[Running] | None, *, stopped: bool) -> LastingLook:
+    """Prepaid orders whose deposit covers less than a day more, or that have stopped for it."""
+    return LastingLook(
+        kind="order-uncovered" if stopped else "order-running-out",
+        of="order",
+        listed=tuple(
+            Lasting(
+                it.order,
+                f"{grouped(-it.left_sat)} sat are missing for an hour more: its machines go home, and come"
+                " back when that is paid"
+                if stopped
+                else f"what was paid for it lasts until {_utc(it.until_s)}",
+            )
+            for it in its or ()
+            if it.stopped or not stopped
+        ),
+        whole=its is not None,
+        well="goes on" if stopped else "is paid for a day more",
     )
 
 

@@ -25,6 +25,7 @@ from payouts.receipts.making_good import (
 )
 from payouts.receipts.rows import all_terms
 from payouts.sales.billing import Billing
+from payouts.sales.prepaid import covers, uncovered
 from payouts.sales.standing import stopped_orders
 from payouts.sales.terms import UNBILLED, BillingTerms, billing_of, set_billing
 from payouts.schemas.money import containers, tenants
@@ -46,6 +47,7 @@ ORDERS_MAX: Final = 64
 SUPPLIERS_MAX: Final = 1_000  # ten times the containers of a site that is built out
 HASHRATE_THS_MAX: Final = 10**9  # 1,000 EH/s: all of the network
 SAT_PER_PH_DAY_MAX: Final = 10**12  # 10,000 BTC: more is a typing mistake
+PREPAID_TOLD_H: Final = 2  # of hours that are paid: this one, and the next
 DURATION_S_MAX: Final = 3653 * 86_400  # what a report can be about
 BUYER_CHARS_MAX: Final = 127
 WORDS_CHARS_MAX: Final = 200  # of an event: as much as we keep of what an upstream says
@@ -89,7 +91,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"an order has 1 to {SUPPLIERS_MAX} suppliers: tenants or their containers")
         if self.make_good is not MakeGood.NONE:
             check_tolerances(self.tolerances)
-            if self.billing.stop_days is not None:
+            if self.billing.stop_days is not None or self.billing.prepaid:
                 raise ValueError("an order that stops when it is not paid makes nothing good")
         elif self.tolerances:
             raise ValueError("a tolerance over hours is of an order that makes good what is missing")
@@ -135,6 +137,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     billing: Billing
     due_days: int | None  # None: it has no invoices
     stop_days: int | None  # None: it does not stop
+    prepaid: bool  # it runs while what was paid covers it
     make_good: MakeGood
     tolerances: tuple[Tolerance, ...]
     extension_h: int
@@ -146,15 +149,20 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
     """All that are not over, by number; also those that have not begun. Without those that stopped, because
-    their invoices are overdue: nothing is to be delivered for them, until they are paid. What owes work after
-    its end is over when that is delivered."""
+    their invoices are overdue, or are not covered by what was paid before: nothing is to be delivered for
+    them, until they are paid. What owes work after its end is over when that is delivered."""
     suppliers: dict[int, list[tuple[int, int]]] = {}
     for order_id, tenant_id, container_id in connection.execute(
         select(order_suppliers).order_by(*order_suppliers.primary_key)
     ):
         suppliers.setdefault(order_id, []).append((tenant_id, container_id))
-    stopped = stopped_orders(connection, now_s)
+    covered = covers(connection, now_s, booked_until_s(connection))
+    stopped = stopped_orders(connection, now_s) | {it for it, of in covered.items() if not of.covers}
     owing = extensions(connection, now_s, booked_until_s(connection))
+    # Who is cut off keeps the last that he heard: so long, and no longer, a prepaid order goes on there.
+    told_s = (now_s // HOUR_S + PREPAID_TOLD_H) * HOUR_S
+    until_s = {it: min(of.until_s, told_s) for it, of in covered.items()}
+    until_s |= {it: of.until_s for it, of in owing.items()}
     return tuple(
         OrderRecord(
             id=row.id,
@@ -163,7 +171,7 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
             hashrate_hps=row.hashrate_ths * HPS_PER_THS,
             tolerance_bps=row.tolerance_bps,
             from_s=row.from_s,
-            until_s=owing[row.id].until_s if row.id in owing else row.until_s,
+            until_s=until_s.get(row.id, row.until_s),
             priority=row.priority,
             sat_per_ph_day=row.sat_per_ph_day,
             suppliers=tuple(suppliers[row.id]),
@@ -172,6 +180,11 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
         for row in connection.execute(select(orders).where(_going(now_s)).order_by(orders.c.id)).all()
         if row.id not in stopped and (row.until_s > now_s or row.id in owing)
     )
+
+
+def all_stopped(connection: Connection, now_s: int) -> frozenset[int]:
+    """Numbers of orders that nothing is delivered for until they are paid."""
+    return stopped_orders(connection, now_s) | uncovered(connection, now_s, booked_until_s(connection))
 
 
 def list_orders(connection: Connection) -> tuple[OrderView, ...]:
@@ -335,7 +348,7 @@ def _making_good(chosen: MakeGoodTerms | None) -> dict[str, Any]:
 def _billing(terms: BillingTerms | None) -> dict[str, Any]:
     """The fields of a view."""
     if terms is None:
-        return {"billing": Billing.NONE, "due_days": None, "stop_days": None}
+        return {"billing": Billing.NONE, "due_days": None, "stop_days": None, "prepaid": False}
     return msgspec.structs.asdict(terms)
 
 

@@ -15,7 +15,7 @@ from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.receipts.receipt import Receipt
 from payouts.receipts.rows import Billed, billed, receipts
 from payouts.sales.billing import Billing
-from payouts.sales.standing import stopped_orders
+from payouts.sales.prepaid import Cover, covers
 from payouts.sales.terms import DUE_DAYS, BillingTerms
 from pool.admin.command import Commands, Guarded, Question
 from pool.admin.desk import Desk, OperatorDesk, named, routes_changed, valid, wall_s
@@ -32,9 +32,9 @@ EXTENSION_H: Final = 7 * 24  # where nothing else is said
 
 
 class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`from_s` None: now. `due_days` None: 14, where it is billed; `stop_days` None: it does not stop.
-    `tolerances` of what is made good, none: `tolerance_bps` over a day. `extension_h` None: a week, where
-    that is by an extension."""
+    """`from_s` None: now. `due_days` None: 14, where it is billed and not `prepaid`; `stop_days` None: it
+    does not stop. `tolerances` of what is made good, none: `tolerance_bps` over a day. `extension_h` None: a
+    week, where that is by an extension."""
 
     name: str
     buyer: str
@@ -50,6 +50,7 @@ class OrderAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     billing: Billing = Billing.NONE
     due_days: int | None = None
     stop_days: int | None = None
+    prepaid: bool = False
     make_good: MakeGood = MakeGood.NONE
     tolerances: tuple[Tolerance, ...] = ()
     extension_h: int | None = None
@@ -86,7 +87,7 @@ class Receipts(msgspec.Struct, frozen=True):
 class OrderRow(OrderView, frozen=True, kw_only=True):
     """With its state, planned, running, short, stopped, extended or ended; what a running pool measures of
     it; and, of one alone, what its receipts come to. `extension` of one that owes work, of which 65,535 are a
-    hash."""
+    hash. `cover` of one that is prepaid."""
 
     state: str
     supply_hps: float | UnsetType = UNSET
@@ -95,13 +96,16 @@ class OrderRow(OrderView, frozen=True, kw_only=True):
     moving: int | UnsetType = UNSET
     receipts: Billed | UnsetType = UNSET
     extension: Extension | UnsetType = UNSET
+    cover: Cover | UnsetType = UNSET
 
 
 class Going(msgspec.Struct, frozen=True):
-    """Orders by number: those that stopped, and those that owe work at or past their end."""
+    """Orders by number: those that stopped, those that owe work at or past their end, and what covers those
+    that are prepaid."""
 
     stopped: frozenset[int]
     owing: dict[int, Extension]
+    covers: dict[int, Cover]
 
 
 def order_add(desk: OperatorDesk, it: OrderAdd) -> OrderRow:
@@ -175,11 +179,12 @@ def order_state(connection: Connection, subject: str) -> State:
 
 def _billing(it: OrderAdd) -> BillingTerms:
     """Raises ValueError."""
-    usual = DUE_DAYS if it.billing is not Billing.NONE else 0
+    usual = DUE_DAYS if it.billing is not Billing.NONE and not it.prepaid else 0
     return BillingTerms(
         billing=it.billing,
         due_days=usual if it.due_days is None else it.due_days,
         stop_days=it.stop_days,
+        prepaid=it.prepaid,
     )
 
 
@@ -189,9 +194,12 @@ def _extension_h(it: OrderAdd) -> int:
 
 
 def _going(connection: Connection) -> Going:
-    now_s = wall_s()
-    owing = extensions(connection, now_s, booked_until_s(connection))
-    return Going(stopped_orders(connection, now_s), owing)
+    now_s, booked_s = wall_s(), booked_until_s(connection)
+    return Going(
+        order_store.all_stopped(connection, now_s),
+        extensions(connection, now_s, booked_s),
+        covers(connection, now_s, booked_s),
+    )
 
 
 def _order(view: OrderView, measured: dict[int, OrderStatus], going: Going) -> OrderRow:
@@ -209,8 +217,13 @@ def _order(view: OrderView, measured: dict[int, OrderStatus], going: Going) -> O
         state = "extended"
     else:
         state = "short" if status is not None and status.shortage_hps > 0 else "running"
-    owing = going.owing.get(view.id, UNSET)
-    return OrderRow(**msgspec.structs.asdict(view), state=state, **figures, extension=owing)
+    return OrderRow(
+        **msgspec.structs.asdict(view),
+        state=state,
+        **figures,
+        extension=going.owing.get(view.id, UNSET),
+        cover=going.covers.get(view.id, UNSET),
+    )
 
 
 def _measured(desk: Desk) -> dict[int, OrderStatus]:

@@ -24,7 +24,7 @@ from pool.admin.pages import Page, Paged, page_of
 from pool.admin.payouts.commands import act_of, in_words
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError, find_tenant
-from pool.orders.rows import find_order
+from pool.orders.rows import all_stopped, find_order
 from pool.people.roles import Role
 
 SUBJECT: Final = "order/"  # then its name
@@ -134,7 +134,8 @@ def order_owed(desk: Desk, it: OrderOwed) -> Page[OwedRow]:
 
     def read(connection: Connection) -> list[OwedRow]:
         named = _named(connection)
-        return [_owed(found, *named[found.order_id]) for found in _standings(connection, it.name)]
+        stopped = all_stopped(connection, wall_s())
+        return [_owed(found, *named[found.order_id], stopped) for found in _standings(connection, it.name)]
 
     return page_of(it, desk.read(read), lambda row: (row.id,))
 
@@ -302,7 +303,7 @@ def _standings(connection: Connection, name: str | None) -> tuple[OrderStanding,
     return (found,)
 
 
-def _owed(found: OrderStanding, name: str, buyer: str) -> OwedRow:
+def _owed(found: OrderStanding, name: str, buyer: str, stopped: frozenset[int]) -> OwedRow:
     return OwedRow(
         id=found.order_id,
         name=name,
@@ -317,7 +318,7 @@ def _owed(found: OrderStanding, name: str, buyer: str) -> OwedRow:
         refunded_sat=found.refunded_sat,
         owed_sat=found.owed_sat,
         overdue_sat=sum(it.unpaid_sat for it in found.overdue),
-        stopped=found.stopped,
+        stopped=found.stopped or found.order_id in stopped,
     )
 
 

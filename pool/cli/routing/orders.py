@@ -66,6 +66,8 @@ ORDER: Final = (
     ORDERS[6],
     Column("being moved", "moving", grouped),
     Column("invoices", "invoiced"),
+    Column("left of its deposit", "cover_sat", lambda it: f"{grouped(it)} sat, when this hour is paid"),
+    Column("lasts until", "cover_until", moment),
     Column("added", "added"),
     Column("ended", "ended"),
 )
@@ -127,6 +129,9 @@ def add(
     stop_overdue_days: Annotated[
         int | None, typer.Option(min=0, help="Days overdue after which it stops; it goes on without.")
     ] = None,
+    prepaid: Annotated[
+        bool, typer.Option("--prepaid", help="It runs only while what was paid before covers the hour.")
+    ] = False,
 ) -> None:
     """Sell computing power. A running pool moves machines to it, from the time that it begins."""
     steps = _tolerances(tolerance)
@@ -149,6 +154,7 @@ def add(
         billing=billing.value,
         due_days=due_days,
         stop_days=stop_overdue_days,
+        prepaid=prepaid,
     )
     _show(added, form)
 
@@ -231,13 +237,15 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
     told = it.get("receipts") or {}
     over = ", ".join(f"{percent(step['bps'])} over {step['hours']} h" for step in it["tolerances"])
     how = f"{it['make_good']} of up to {it['extension_h']} h" if it["extension_h"] else it["make_good"]
-    owing = it.get("extension") or {}
+    owing, cover = it.get("extension") or {}, it.get("cover") or {}
     return {
         "made_good": f"{how}, beyond {over}" if over else None,
         "owed_work": owing.get("owed_work"),
         "extended_until": iso_time(owing["until_s"]) if owing else None,
         "bill_psat": told.get("bill_psat") if told.get("number") else None,
         "due_psat": told.get("due_psat") or None,
+        "cover_sat": cover.get("left_sat"),
+        "cover_until": iso_time(cover["until_s"]) if cover else None,
         "supplier_names": ", ".join(it["suppliers"]),
         "short_hps": it.get("shortage_hps") or None,
         "moving": it.get("moving") or None,
@@ -250,6 +258,8 @@ def _in_words(it: dict[str, Any]) -> dict[str, Any]:
 def _billed(it: dict[str, Any]) -> str | None:
     if it["billing"] == Billing.NONE:
         return None
+    if it["prepaid"]:
+        return f"{it['billing']}, prepaid"
     words = f"{it['billing']}, due in {it['due_days']} days"
     return words if it["stop_days"] is None else f"{words}, stops {it['stop_days']} days after that"
 

@@ -3,10 +3,11 @@
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from payouts.sales.billing import Billing
 from payouts.sales.terms import BillingTerms
+from payouts.schemas.book import book
 from payouts.schemas.sales import order_charge_shares, order_charges
 from payouts.tallies import Tally
 from pool.books.bookkeeper import Bookkeeper, BookTimes
@@ -15,7 +16,7 @@ from pool.books.store import Store
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
 from pool.messages.lasting_conditions import lasting_conditions
-from pool.messages.lasting_looks import unpaid
+from pool.messages.lasting_looks import running_out, unpaid
 from pool.messages.look import Look
 from pool.messages.teller import Memory, Teller
 from tests.fixtures.databases import Crash, crash_before
@@ -74,6 +75,33 @@ async def test_an_hour_is_charged_with_its_settlement_though_the_pool_is_killed_
     assert [(it.hour - DAY_S // 3600, it.part) for it in rows] == [(3, 0), (4, 0)]
     assert [it.shares for it in counted] == [9_000, 9_000]
     sale.verified()
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_was_paid_before_is_told_a_day_before_it_runs_out_and_when_it_has(store: Store) -> None:
+    prepaid = BillingTerms(billing=Billing.DAILY, prepaid=True)
+    sale = Sale(store, billing=prepaid, from_s=DAY_S, until_s=DAY_S + 90 * 86_400)
+    sale.pay(10_000, "wire 7", DAY_S - 86_400)
+    clock = Clock(DAY_S)
+    books, memory = SalesBooks(store, wall_clock=clock), Memory()
+
+    async def titles(at_s: int) -> list[str]:
+        clock.now_s = at_s
+        with store.write() as connection:
+            connection.execute(update(book).values(latest_s=at_s))
+        await books.keep()
+        teller = Teller(memory, remind_s=30 * 86_400.0)
+        looks = (running_out(books.running_out, stopped=False), running_out(books.running_out, stopped=True))
+        found = lasting_conditions(Look(running_s=0.0, job_age_s=0.0, lasting=looks), teller.raised)
+        return sorted(it.title for it in teller.look(found, [], (), int(clock.now_s)))
+
+    assert await titles(DAY_S) == []
+    sale.mine(sale.acme, 60, 29 * 800, log2=20)
+    assert await titles(DAY_S + 2 * 3_600) == ["what was paid for order blue runs out"]
+    sale.mine(sale.acme, 120, 24 * 800, log2=20)
+    assert await titles(DAY_S + 3 * 3_600) == ["order blue stopped: its deposit is used up"]
+    sale.pay(90_000, "wire 8", DAY_S + 3 * 3_600)
+    assert await titles(DAY_S + 3 * 3_600) == ["order blue goes on", "order blue is paid for a day more"]
 
 
 async def test_an_invoice_is_made_once_though_it_is_killed_at_any_step(store: Store) -> None:

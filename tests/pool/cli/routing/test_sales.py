@@ -102,3 +102,12 @@ def test_terms_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
     assert (code, "within 0 to 365 days" in output) == (2, True)
     code, output = add("--billing", "weekly")
     assert (code, "weekly, due in 14 days" in output, "stops" in output) == (0, True, False), output
+    for terms in (("--prepaid",), ("--billing", "daily", "--prepaid", "--due-days", "3")):
+        code, output = add(*terms)
+        assert (code, "prepaid has invoices" in output) == (2, True), output
+    code, output = add("--billing", "daily", "--prepaid", "--make-good", "credit")
+    assert (code, "makes nothing good" in output) == (2, True), output
+    sold[0] = "blue3"
+    code, output = add("--billing", "daily", "--prepaid")
+    assert (code, "daily, prepaid" in output, "stopped" in output) == (0, True, True), output
+    assert "left of its deposit" in output
