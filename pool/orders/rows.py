@@ -114,6 +114,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
     sat_per_ph_day: int
     suppliers: tuple[tuple[int, int], ...]  # tenant and container; container 0: all of the tenant's
     extended: bool = False  # past its end: until what it owes as work is delivered
+    by_the_hour: bool = False  # what is missing of an hour is made good: what comes later is too much
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +164,7 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
     told_s = (now_s // HOUR_S + PREPAID_TOLD_H) * HOUR_S
     until_s = {it: min(of.until_s, told_s) for it, of in covered.items()}
     until_s |= {it: of.until_s for it, of in owing.items()}
+    made_good = set(connection.scalars(select(order_terms.c.order_id)))
     return tuple(
         OrderRecord(
             id=row.id,
@@ -176,6 +178,7 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
             sat_per_ph_day=row.sat_per_ph_day,
             suppliers=tuple(suppliers[row.id]),
             extended=row.until_s <= now_s,
+            by_the_hour=row.id in made_good,
         )
         for row in connection.execute(select(orders).where(_going(now_s)).order_by(orders.c.id)).all()
         if row.id not in stopped and (row.until_s > now_s or row.id in owing)

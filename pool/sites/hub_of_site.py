@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import structlog
 import trio
 
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 NOT_NOW: Final = (HubAway, AnsweredWithError, EdgeRefused)
 AGAIN_S: Final = 5.0  # between two questions for the same, while the hub is away
 NO_CREDITS_S: Final = 60.0
+# For so long an order whose hours are settled one by one is delivered while the hub is away, and then not at
+# this site: the books wait for it for 15 minutes. A hub is followed by another one in less.
+DELIVERS_ALONE_S: Final = 300.0
 # Blocks whose hashes are in one question; a site finds one in days.
 HASHES_MAX: Final = 1_000
 BASES_FROM: Final = 1 << 32  # of lists of fees: no hub has so many
@@ -43,13 +47,23 @@ class HubOfSite:
         self._hub, self._epoch, self._blocks = hub, epoch, blocks
         self.plan_now = plan
         self._no_credits_until_s = -math.inf
+        self._heard_s: float | None = None  # the hub, at all here; or when it was asked first
         self._bases = count(BASES_FROM)
 
     async def plan(self) -> Plan:
+        """As the hub says; while it is away as it said last, and after a while without orders whose hours are
+        settled one by one: their buyer would have for nothing what comes to the books after its hour."""
+        if self._heard_s is None:
+            self._heard_s = trio.current_time()
         try:
             self.plan_now = await self._hub.plan()
         except NOT_NOW as error:
             log.warning("plan_not_asked", reason=str(error))
+            if trio.current_time() - self._heard_s >= DELIVERS_ALONE_S:
+                orders = {number: it for number, it in self.plan_now.orders.items() if not it.by_the_hour}
+                return msgspec.structs.replace(self.plan_now, orders=orders)
+        else:
+            self._heard_s = trio.current_time()
         return self.plan_now
 
     async def credits(self, prevhash: bytes, after: int) -> CreditsPage:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.schemas.money import tenant_terms
 from payouts.schemas.orders import channel_events, order_hours
 from pool.books.store import Store
@@ -60,6 +61,19 @@ def test_what_was_sold_is_loaded_as_it_was(store: Store, north: UpstreamRecord) 
     assert record.hashrate_hps == 50_250 * 10**12
     assert (record.tolerance_bps, record.priority, record.sat_per_ph_day) == (200, 3, PRICE)
     assert record.suppliers == ((ACME, 0), (BOREALIS, BOREALIS))
+    assert not record.by_the_hour
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("how", [MakeGood.CREDIT, MakeGood.REFUND, MakeGood.EXTENSION])
+def test_hours_of_an_order_that_makes_good_are_settled_one_by_one(
+    store: Store, north: UpstreamRecord, how: MakeGood
+) -> None:
+    hours = 24 if how is MakeGood.EXTENSION else 0
+    add(store, make_good=how, tolerances=(Tolerance(bps=100, hours=24),), extension_h=hours)
+    with store.read() as connection:
+        (record,) = load_orders(connection, NOW_S)
+    assert record.by_the_hour
 
 
 @pytest.mark.parametrize(

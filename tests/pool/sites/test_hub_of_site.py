@@ -5,13 +5,16 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from payouts.rates import BlockFees, Scheme
 from pool.books.found_blocks import BlockNote, packed_note
 from pool.chain.blocks import noted
-from pool.hub import Plan
+from pool.hub import HubAway, Plan
 from pool.journal.records import Machine
-from pool.sites.hub_of_site import HubOfSite
+from pool.sites.hub_of_site import DELIVERS_ALONE_S, HubOfSite
+from tests.pool.sites.test_routes_of_site import order
 
 MACHINE = Machine(
     number=7, tenant_id=1, tenant="acme", container_id=1, container="c01", unit="u1", agent=None
@@ -61,3 +64,47 @@ async def test_what_a_block_says_of_itself_is_told_with_it(
     site = HubOfSite(hub, Plan({}, {}), epoch=lambda: 5, blocks=tmp_path)
     await site.book_found_blocks(frozenset({"ab" * 32}))
     assert hub.told == [(5, b"block", finder, scheme)]
+
+
+class HubThatIsAway:
+    def __init__(self, plan: Plan) -> None:
+        self.plan_now, self.away = plan, False
+
+    async def plan(self) -> Plan:
+        if self.away:
+            raise HubAway("its line is cut")
+        return self.plan_now
+
+
+async def test_who_cuts_the_line_has_no_work_that_is_made_good_to_him_as_well(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Hours of which the books hear too late are made good, and what was done in them is too much later, and
+    not billed: the buyer of 23 such hours of a day paid for 9 % of what he had. He has five minutes now."""
+    by_the_hour = msgspec.structs.replace(order(2, 5, (8, 0)), by_the_hour=True)
+    whole = Plan({}, {1: order(1, 4, (7, 0)), 2: by_the_hour})
+    hub: Any = HubThatIsAway(whole)
+    site = HubOfSite(hub, whole, epoch=lambda: 1, blocks=tmp_path)
+    assert await site.plan() == whole
+    for _ in range(3):
+        hub.away = True
+        await trio.sleep(DELIVERS_ALONE_S - 1)
+        assert set((await site.plan()).orders) == {1, 2}
+        await trio.sleep(1)
+        assert set((await site.plan()).orders) == {1}
+        await trio.sleep(86_400)
+        assert set((await site.plan()).orders) == {1}
+        hub.away = False
+        assert await site.plan() == whole
+
+
+async def test_an_edge_that_begins_without_its_hub_delivers_by_the_hour_for_no_longer(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    whole = Plan({}, {2: msgspec.structs.replace(order(2, 5, (8, 0)), by_the_hour=True)})
+    hub: Any = HubThatIsAway(whole)
+    hub.away = True
+    site = HubOfSite(hub, whole, epoch=lambda: 1, blocks=tmp_path)
+    assert await site.plan() == whole
+    await trio.sleep(DELIVERS_ALONE_S)
+    assert (await site.plan()).orders == {}
