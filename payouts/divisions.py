@@ -268,7 +268,7 @@ def _hours_before(
             yield from found
             before_hour = from_hour
             continue
-        newest = connection.scalar(_work(scheme, func.max(hour)).where(hour < from_hour))
+        newest = _newest_hour(connection, scheme, from_hour)
         if newest is None:
             return
         before_hour = newest + 1
@@ -304,6 +304,15 @@ def _hours(
             )
         found.append((int(hour), works))
     return found
+
+
+def _newest_hour(connection: Connection, scheme: Scheme, before_hour: int) -> int | None:
+    """Of the group's work. Each rate is asked for its own last: the hours before it are not read."""
+    of = rate_hours.c
+    last = select(func.max(of.hour)).where(of.rate_id == rates.c.id, of.hour < before_hour)
+    newest = select(func.max(last.correlate(rates).scalar_subquery())).where(rates.c.scheme == scheme.value)
+    hour: int | None = connection.scalar(newest.select_from(rates))
+    return hour
 
 
 def _work(scheme: Scheme, *columns: Any) -> Select[Any]:

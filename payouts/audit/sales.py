@@ -215,6 +215,8 @@ def _check_invoices(connection: Connection) -> None:
             )
         )
         _none(connection, left_out, "order_invoice_lines", f"invoice {number} leaves this charge out")
+    lost = select(line.charge_seq).outerjoin(order_invoices, of.number == line.invoice)
+    _none(connection, lost.where(of.number.is_(None)), "order_invoice_lines", "its invoice is missing")
 
 
 def _check_payments(connection: Connection) -> None:

@@ -22,6 +22,7 @@ from payouts.proof.angara_verify import tagged
 from payouts.proof.key import ProofKey
 from payouts.rates import PSAT_PER_SAT
 from payouts.sales.charges import HOUR_S
+from payouts.sales.open_charges import open_charges, orders_with_open_charges
 from payouts.sales.terms import DAY_S, BillingTerms, billing_of, ends_s, period_start_s
 from payouts.schemas.money import rate_hours, rates
 from payouts.schemas.orders import order_terms, orders
@@ -37,8 +38,6 @@ from payouts.statements.period import utc, work_text
 
 TAG: Final = "angara/invoice"
 VERSION: Final = 1
-# Who settles the hour that is not over (a rehearsal) charges it so much before its end.
-EARLY_S: Final = 2 * HOUR_S
 
 
 class UnknownInvoice(ValueError):
@@ -104,8 +103,10 @@ def proof_of(invoice: Invoice, key: ProofKey) -> InvoiceProof:
 
 
 def due_invoices(connection: Connection, until_s: int) -> tuple[Due, ...]:
-    """What is to be invoiced where the books have everything up to a moment. Reads only."""
-    found = (_due(connection, it, terms, until_s) for it, terms in billing_of(connection).items())
+    """What is to be invoiced where the books have everything up to a moment. Reads only, and of orders that
+    have no open charge nothing."""
+    terms = billing_of(connection)
+    found = (_due(connection, it, terms[it], until_s) for it in orders_with_open_charges(connection))
     return tuple(it for it in found if it is not None)
 
 
@@ -170,7 +171,7 @@ def _due(connection: Connection, order_id: int, terms: BillingTerms, until_s: in
     if over_s <= until_s:
         to_s = max(over_s, to_s)  # and all that comes after it
     to_s = max(to_s, from_s)
-    charges = _open(connection, order_id, to_s, None if last is None else last - EARLY_S)
+    charges = open_charges(connection, order_id, last, to_s // HOUR_S)
     amount_sat = sum(it.posted_sat for it in charges)
     if amount_sat <= 0 or _unsettled(connection, order_id, to_s) or _unclosed(connection, order, to_s):
         return None
@@ -178,25 +179,6 @@ def _due(connection: Connection, order_id: int, terms: BillingTerms, until_s: in
         to_s = max(from_s, over_s, *((it.hour + 1) * HOUR_S for it in charges))
     seqs = tuple(it.seq for it in charges)
     return Due(order_id=order_id, from_s=from_s, to_s=to_s, amount_sat=amount_sat, charges=seqs)
-
-
-def _open(connection: Connection, order_id: int, to_s: int, since_s: int | None) -> list[Row[Any]]:
-    """Charges of hours before `to_s` that are in no invoice. None of those is older than `since_s`, where
-    there was one before."""
-    of = order_charges.c
-    query = (
-        select(of.seq, of.hour, of.posted_sat)
-        .outerjoin(order_invoice_lines, order_invoice_lines.c.charge_seq == of.seq)
-        .where(
-            of.order_id == order_id,
-            of.hour < to_s // HOUR_S,
-            order_invoice_lines.c.charge_seq.is_(None),
-        )
-        .order_by(of.seq)
-    )
-    if since_s is not None:
-        query = query.where(of.charged_at_s >= since_s)
-    return list(connection.execute(query))
 
 
 def _unsettled(connection: Connection, order_id: int, to_s: int) -> bool:

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select, true
 
+from payouts.sales.open_charges import open_sat
 from payouts.sales.terms import DAY_S, BillingTerms, billing_of, ends_s
 from payouts.schemas.money import ledger_transactions
 from payouts.schemas.orders import orders
@@ -99,6 +100,13 @@ def standings(connection: Connection, now_s: int) -> tuple[OrderStanding, ...]:
     )
 
 
+def overdue_standings(connection: Connection, now_s: int) -> tuple[OrderStanding, ...]:
+    """Of the orders that have overdue invoices; of those that paid all of theirs the sums are read alone."""
+    terms = billing_of(connection)
+    found = (_standing(connection, it, terms[it], now_s) for it in _not_all_paid(connection))
+    return tuple(it for it in found if it.overdue)
+
+
 def stopped_orders(connection: Connection, now_s: int) -> frozenset[int]:
     """Whose invoices were overdue for so long that nothing is delivered until they are paid: of orders that
     are not over, so that it does not take longer with every one that was ever sold."""
@@ -114,30 +122,45 @@ def stopped_orders(connection: Connection, now_s: int) -> frozenset[int]:
 
 def payments_in_force(connection: Connection, order_id: int) -> list[Row[Any]]:
     """Of an order, what was not taken back."""
-    back = select(ledger_transactions.c.reverses_seq).where(ledger_transactions.c.reverses_seq.is_not(None))
-    return list(
-        connection.execute(
-            select(order_payments)
-            .where(order_payments.c.order_id == order_id, order_payments.c.transaction_seq.not_in(back))
-            .order_by(order_payments.c.id)
-        )
-    )
+    of = order_payments.c
+    query = select(order_payments).where(of.order_id == order_id, of.transaction_seq.not_in(_taken_back()))
+    return list(connection.execute(query.order_by(of.id)))
+
+
+def _taken_back() -> Select[tuple[int | None]]:
+    """Transactions."""
+    return select(ledger_transactions.c.reverses_seq).where(ledger_transactions.c.reverses_seq.is_not(None))
 
 
 def _deposited_sat(connection: Connection, order_id: int) -> int:
     """What the chain has of payments to the order's address."""
     of = order_deposits.c
-    back = select(ledger_transactions.c.reverses_seq).where(ledger_transactions.c.reverses_seq.is_not(None))
-    total = select(func.sum(of.amount_sat)).where(of.order_id == order_id, of.transaction_seq.not_in(back))
+    total = select(func.sum(of.amount_sat)).where(
+        of.order_id == order_id, of.transaction_seq.not_in(_taken_back())
+    )
     return int(connection.scalar(total) or 0)
 
 
-def _charged(connection: Connection, order_id: int) -> tuple[int, int | None]:
+def _not_all_paid(connection: Connection) -> list[int]:
+    """The orders whose invoices come to more than what was paid and written off, by number."""
+    payments, deposits, back = order_payments.c, order_deposits.c, _taken_back()
+    paid_sat = case((payments.kind == "refund", -payments.amount_sat), else_=payments.amount_sat)
+    unpaid: dict[int, int] = defaultdict(int)
+    for sign, order_id, amount_sat, counts in (
+        (1, order_invoices.c.order_id, order_invoices.c.amount_sat, true()),
+        (-1, payments.order_id, paid_sat, payments.transaction_seq.not_in(back)),
+        (-1, deposits.order_id, deposits.amount_sat, deposits.transaction_seq.not_in(back)),
+    ):
+        query = select(order_id, func.sum(amount_sat)).where(counts).group_by(order_id)
+        for order, sat in connection.execute(query):
+            unpaid[order] += sign * int(sat)
+    return sorted(order for order, sat in unpaid.items() if sat > 0)
+
+
+def _charged_until_s(connection: Connection, order_id: int) -> int | None:
     of = order_charges.c
-    total, last = connection.execute(
-        select(func.coalesce(func.sum(of.posted_sat), 0), func.max(of.hour)).where(of.order_id == order_id)
-    ).one()
-    return int(total), last
+    last: int | None = connection.scalar(select(func.max(of.hour)).where(of.order_id == order_id))
+    return None if last is None else (last + 1) * 3600
 
 
 def _standing(connection: Connection, order_id: int, billed: BillingTerms, now_s: int) -> OrderStanding:
@@ -148,7 +171,6 @@ def _standing(connection: Connection, order_id: int, billed: BillingTerms, now_s
         if row.invoice is not None:
             written[row.invoice] += row.amount_sat
     sums["payment"] += _deposited_sat(connection, order_id)
-    charged_sat, last_hour = _charged(connection, order_id)
     of = order_charges.c
     carry = select(of.carry_out_psat).where(of.order_id == order_id).order_by(of.seq.desc()).limit(1)
     order = connection.execute(select(orders).where(orders.c.id == order_id)).one()
@@ -157,17 +179,19 @@ def _standing(connection: Connection, order_id: int, billed: BillingTerms, now_s
         terms = msgspec.structs.replace(billed, stop_days=None)
     rows = connection.execute(
         select(order_invoices).where(order_invoices.c.order_id == order_id).order_by(order_invoices.c.number)
-    )
+    ).all()
+    invoiced_until_s = max((it.to_s for it in rows), default=None)
     return OrderStanding(
         order_id=order_id,
         terms=billed,
-        charged_sat=charged_sat,
+        # An invoice is the sum of its charges: of those only what is in none is read.
+        charged_sat=sum(it.amount_sat for it in rows) + open_sat(connection, order_id, invoiced_until_s),
         carry_psat=connection.scalar(carry) or 0,
-        charged_until_s=None if last_hour is None else (last_hour + 1) * 3600,
+        charged_until_s=_charged_until_s(connection, order_id),
         paid_sat=sums["payment"],
         written_off_sat=sums["write_off"],
         refunded_sat=sums["refund"],
-        invoices=_invoices(rows.all(), written, max(sums["payment"] - sums["refund"], 0), terms, now_s),
+        invoices=_invoices(rows, written, max(sums["payment"] - sums["refund"], 0), terms, now_s),
     )
 
 

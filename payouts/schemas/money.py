@@ -215,6 +215,13 @@ rates = table(
         "sat_per_ph_day IS NULL OR (sat_per_ph_day >= 0 AND order_id IS NOT NULL)", name="sat_per_ph_day"
     ),
     Index(None, "tenant_id", "id"),
+    Index(None, "scheme", "id"),
+    Index(
+        None,
+        "order_id",
+        sqlite_where=text("order_id IS NOT NULL"),
+        postgresql_where=text("order_id IS NOT NULL"),
+    ),
 )
 
 # Journal

@@ -64,6 +64,7 @@ order_charges = table(
         for column in ("amount_psat", "carry_in_psat", "carry_out_psat")
     ),
     Index(None, "order_id", "seq"),
+    Index(None, "order_id", "charged_at_s"),
 )
 order_charge_shares = table(
     "order_charge_shares",

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from payouts.sales.invoices import Due, due_invoices, issue
 from payouts.sales.prepaid import covers
-from payouts.sales.standing import standings
+from payouts.sales.standing import overdue_standings
 from payouts.schemas.orders import orders
 from pool.books.database_waits import read_books, write_books
 from pool.books.journal.positions import booked_until_s
@@ -26,7 +26,7 @@ from pool.books.store import Store
 
 log = structlog.get_logger()
 
-# A buyer has days, and what is read is the invoices of all orders there ever were.
+# A buyer has days. What is read is what was charged since the last invoices, and the sums of all there are.
 KEEP_S: Final = 60.0
 LOW_S: Final = 86_400  # a payment on the chain takes an hour, and one by wire a day
 
@@ -97,7 +97,7 @@ def _running_out(connection: Connection, now_s: int) -> tuple[Running, ...]:
 
 
 def _unpaid(connection: Connection, now_s: int) -> tuple[Unpaid, ...]:
-    late = [it for it in standings(connection, now_s) if it.overdue]
+    late = overdue_standings(connection, now_s)
     names = {}
     if late:
         names = {row.id: row.name for row in connection.execute(select(orders.c.id, orders.c.name))}
