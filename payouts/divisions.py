@@ -98,9 +98,7 @@ def record_fund(
     scheme = _whose(connection, worker_id, (mined_at_s, found_at_s), said)
     if scheme is None:
         return None
-    unpaid_from = mined_at_s // 3600 + 1 - HOURS_NOT_PAID
-    newest = _hours(connection, scheme, header.nbits, rate_hours.c.hour >= unpaid_from)
-    ahead = sum((it.blocks for _, works in newest for it in works), Fraction(0))
+    ahead = ahead_of(connection, scheme, header.nbits, mined_at_s, found_at_s)
     connection.execute(
         insert(block_funds).values(
             block_hash=block_hash,
@@ -111,6 +109,16 @@ def record_fund(
         )
     )
     return scheme
+
+
+def ahead_of(
+    connection: Connection, scheme: Scheme, nbits: int, mined_at_s: int, found_at_s: int
+) -> Fraction:
+    """What is booked of the group's work in the hours that a block does not pay; clocks of edges may be ahead
+    into the next hour. It only grows."""
+    hour, unpaid_from = rate_hours.c.hour, mined_at_s // 3600 + 1 - HOURS_NOT_PAID
+    newest = _hours(connection, scheme, nbits, hour.between(unpaid_from, found_at_s // 3600 + 1))
+    return sum((it.blocks for _, works in newest for it in works), Fraction(0))
 
 
 def funds_of(connection: Connection, worker_id: int, from_s: int, to_s: int) -> frozenset[Scheme | None]:

@@ -3,6 +3,9 @@
 A block that was found is no income. It is when the best chain has it, and as long as it does: of two blocks
 on one parent that is one at most, whatever nodes said when they got them.
 
+When it comes into the chain, whose it is stands in the ledger, and what it is divided by with all that its
+division follows from: a row that is changed, made up or taken away later is found by that.
+
 Invariants: a block is known by its hash; its newest event is its status; a status is taken once however
 often it is reported. A tenant's credit never depends on it: the luck is the pool's. Everything is done
 in the caller's transaction, which must be the only writer.
@@ -17,8 +20,18 @@ import msgspec
 from sqlalchemy import Connection, Select, Subquery, func, insert, select
 
 from payouts.book_time import book_time
-from payouts.ledger import KeyConflict, Kind, LedgerError, PoolAccount, Transaction, Transfer, post
-from payouts.schemas.money import block_events, blocks
+from payouts.ledger import (
+    KeyConflict,
+    Kind,
+    LedgerError,
+    PoolAccount,
+    Transaction,
+    Transfer,
+    canonical_hash,
+    post,
+)
+from payouts.schemas.divisions import block_funds
+from payouts.schemas.money import block_events, blocks, solo_blocks
 
 
 class Status(StrEnum):
@@ -101,10 +114,22 @@ def mark(connection: Connection, block_hash: str, status: Status, now_s: int) ->
     return True
 
 
+def owner_words(connection: Connection, block_hash: str) -> str:
+    """Whose a block is, by its rows."""
+    of = block_funds.c
+    fund = connection.execute(select(block_funds).where(of.block_hash == block_hash)).one_or_none()
+    if fund is not None:
+        follows_from = [fund.scheme, fund.nbits, fund.mined_at_s, fund.ahead]
+        return f"divided by {fund.scheme} as {canonical_hash(follows_from)}"
+    solo = select(solo_blocks.c.tenant_id).where(solo_blocks.c.block_hash == block_hash)
+    return "the pool's" if connection.scalar(solo) is None else "a solo tenant's"
+
+
 def booking(
-    block_hash: str, income_sat: int, before: Status | None, status: Status, position: int
+    block_hash: str, income_sat: int, before: Status | None, status: Status, position: int, owner: str = ""
 ) -> Transaction | None:
-    """What a change of status books; None where no income moves."""
+    """What a change of status books; None where no income moves. `owner`: whose the block is, which versions
+    of before did not say."""
     accounts = MOVES[before, status]
     if not income_sat or accounts is None:
         return None
@@ -112,7 +137,7 @@ def booking(
     return Transaction(
         key=f"block:{block_hash}:{position}",
         kind=Kind.BLOCK,
-        memo=f"block {block_hash} {status}",
+        memo=f"block {block_hash} {status}" + (f", {owner}" if owner else ""),
         transfers=(Transfer(from_account.value, to_account.value, income_sat),),
     )
 
@@ -151,7 +176,8 @@ def _append(
     position: int,
     now_s: int,
 ) -> None:
-    transaction = booking(block_hash, income_sat, before, status, position)
+    owner = owner_words(connection, block_hash) if status is Status.PENDING else ""
+    transaction = booking(block_hash, income_sat, before, status, position, owner)
     now_s = book_time(connection, now_s)
     connection.execute(
         insert(block_events).values(

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from payouts.accrual import Carry, derive
 from payouts.audit.checkpoint import DAY_S, Checkpoint, standing_at
-from payouts.audit.divisions import check_divisions
+from payouts.audit.divisions import check_divisions, owner_said
 from payouts.audit.energy import check_energy
 from payouts.audit.filled import filled
 from payouts.audit.finding import Found, Wrong
@@ -437,6 +437,7 @@ class Auditor:
                 block_events.c.status,
                 ledger_transactions.c.idempotency_key,
                 ledger_transactions.c.payload_hash,
+                ledger_transactions.c.memo,
             )
             .outerjoin(block_events, block_events.c.block_hash == blocks.c.hash)
             .outerjoin(ledger_transactions, ledger_transactions.c.seq == block_events.c.transaction_seq)
@@ -448,7 +449,9 @@ class Auditor:
                 if row.position != position or (before, row.status) not in MOVES:
                     raise Found("block_events", block_hash, f"event {position} cannot follow {before}")
                 status = Status(row.status)
-                booked = booking(block_hash, row.income_sat, before, status, position)
+                # Whose it is, by its own words: `check_divisions` holds them against its rows.
+                owner = owner_said(row.memo) if status is Status.PENDING else ""
+                booked = booking(block_hash, row.income_sat, before, status, position, owner)
                 if (row.idempotency_key, row.payload_hash) != (
                     (booked.key, booked.payload_hash) if booked else (None, None)
                 ):

@@ -99,6 +99,7 @@ OWN = WorkPrice(nbits=0x207FFFFF, subsidy_sat=50 * 10**8, fee_basis_id=1)
 TERMS = TenantTerms(scheme=Scheme.FPPS, fee_bps=200, payout_minimum_sat=0, order_credit=OrderCredit.ORDER)
 ANN, BOB = Act("ann", NOW_S + 8000), Act("bob", NOW_S + 8001)
 BLOCK, DIVIDED, PAID_IN, TARGET = "ab" * 32, "ef" * 32, "cd" * 32, "00" * 28 + "ff" * 4
+YOUNG = "12" * 32  # it will be divided
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,10 @@ def find_and_divide(connection: Connection) -> None:
     assert division is not None
     (part,) = divide(connection, division, NOW_S + 7600)
     assert part.posted_sat == 4_900
+    block = Block(hash=YOUNG, height=7, income_sat=5_000, worker_id=300, found_at_s=NOW_S + 7600)
+    record_block(connection, block, NOW_S + 7600)
+    assert record_fund(connection, YOUNG, 300, Header(OWN.nbits, NOW_S + 100)), "dated back by two hours"
+    mark(connection, YOUNG, Status.PENDING, NOW_S + 7600)
 
 
 def register(connection: Connection) -> None:
@@ -612,10 +617,14 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "block_funds": (
         ("UPDATE block_funds SET scheme = 'tides'", "block_funds", "other terms then"),
-        ("UPDATE block_funds SET mined_at_s = mined_at_s - 7200", "divisions", "other hours"),
-        ("UPDATE block_funds SET mined_at_s = mined_at_s + 7200", "block_funds", "after it was booked"),
+        ("UPDATE block_funds SET mined_at_s = mined_at_s - 7200", "block_funds", "the ledger has it as"),
+        ("UPDATE block_funds SET mined_at_s = mined_at_s + 7600", "block_funds", "after it was booked"),
+        ("UPDATE block_funds SET nbits = nbits - 1", "block_funds", "the ledger has it as divided by pplns2"),
         ("UPDATE block_funds SET ahead = '2/4'", "block_funds", "not what is written for a fraction"),
-        ("DELETE FROM block_funds", "divisions", "is missing"),
+        ("UPDATE block_funds SET ahead = '99999999'", "block_funds", "more was worked ahead of it"),
+        ("UPDATE block_funds SET ahead = '0'", "block_funds", "the ledger has it as divided by pplns2"),
+        (f"DELETE FROM block_funds WHERE block_hash = '{YOUNG}'", "block_funds", "its rows as the pool's"),
+        ("DELETE FROM block_funds", "block_funds", "its rows as the pool's"),
     ),
     "divisions": (
         ("UPDATE divisions SET last_hour = last_hour + 1", "divisions", "other hours"),

@@ -414,6 +414,32 @@ def wrong_of(said: Any) -> list[str]:
     return report.wrong
 
 
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("before", [False, True])
+def test_a_block_that_a_group_found_and_that_is_not_divided_is_found_by_an_audit(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    before: bool,
+) -> None:
+    """Also where a version of before booked it, when the ledger did not say whose a block is; but not where
+    its finder's terms are of the month in which it was found."""
+    group = Group(store)
+    group.mine(ACME, HOUR - 3, 20)
+    if before:
+        monkeypatch.setattr("payouts.income.owner_words", lambda *_: "")
+    with monkeypatch.context() as forgets:
+        forgets.setattr("tests.payouts.test_divisions.record_fund", lambda *_: None)
+        group.change("citadel", Scheme.PPLNS2, HOUR)
+        group.find(CITADEL, HOUR + 1, until=Status.PENDING)
+        group.balances()
+        block = group.find(ACME, HOUR + 1, until=Status.PENDING)
+    with store.read() as connection:
+        wrong = audit(connection).wrong
+    assert wrong is not None
+    assert (wrong.table, wrong.row) == ("block_funds", block)
+    assert wrong.reason == "it is missing: who found it was of a group"
+
+
 CHANGED = ("credit_psat", "pool_fee_psat", "posted_sat", "carry_out_psat", "window_blocks", "income_sat")
 
 
