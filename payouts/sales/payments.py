@@ -2,7 +2,8 @@
 
 Each is said by two persons: the first proposes it, and it is booked when another one says the same. So nobody
 alone frees a friend of his debt, neither by writing it off nor by saying that it was paid. A payment is known
-by the payer's reference, which is booked once, whichever order it is for. What is paid beyond what is owed
+by the payer's reference, which is booked once, whichever order it is for; of an order with an address, with
+the way that it came (`doubles`). What is paid beyond what is owed
 stays in the order's account, for its next invoices; where it is given back it becomes payable to a tenant,
 and is paid by a payout batch like any tenant's: to its address, with that address' 72 hours, an approval and
 a fee cap.
@@ -44,9 +45,17 @@ from payouts.ledger import (
     receivable,
 )
 from payouts.sales.charges import owed_sat
+from payouts.sales.doubles import (
+    check_given_back,
+    check_not_on_chain,
+    check_said,
+    reference_of,
+    references_alike,
+)
 from payouts.sales.prepaid import uncharged
 from payouts.sales.standing import InvoiceStanding, standing
 from payouts.sales.terms import billing_of, ends_s
+from payouts.sales.ways import Way
 from payouts.schemas.orders import orders
 from payouts.schemas.proposals import confirmations, proposals
 from payouts.schemas.sales import order_addresses, order_billing, order_invoices, order_payments
@@ -115,24 +124,34 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def say_payment(
-    connection: Connection, order_id: int, amount_sat: int, reference: str, why: str, act: Act
+    connection: Connection,
+    order_id: int,
+    amount_sat: int,
+    reference: str,
+    why: str,
+    act: Act,
+    *,
+    way: Way | None = None,
 ) -> Said:
-    """A buyer has paid so much. Raises LedgerError, and ProposalError for who cannot say so."""
+    """A buyer has paid so much; `way`: by what, where the order has an address. Raises LedgerError, and
+    ProposalError for who cannot say so."""
     if not 0 < amount_sat <= AMOUNT_SAT_MAX:
         raise LedgerError(f"{amount_sat} satoshi is no payment")
     if not 1 <= len(reference) <= REFERENCE_CHARACTERS_MAX or not reference.isprintable():
         raise LedgerError(f"a reference is 1 to {REFERENCE_CHARACTERS_MAX} printable characters")
     _check_billed(connection, order_id)
     _check_not_on_chain(connection, order_id, reference)
+    check_not_on_chain(connection, TRANSACTION_ID.findall(reference))
+    reference = reference_of(connection, order_id, reference, way)
     of = order_payments.c
-    known = connection.execute(
-        select(of.id, of.order_id).where(of.kind == PaymentKind.PAYMENT.value, of.reference == reference)
-    ).one_or_none()
+    mine = (of.kind == PaymentKind.PAYMENT.value) & of.reference.in_(references_alike(reference))
+    known = connection.execute(select(of.id, of.order_id).where(mine)).first()
     if known is not None:
         raise LedgerError(
             f"{reference!r} is booked already, as entry {known.id} of order {known.order_id}: a payment is"
             " booked once, and no reference is used again"
         )
+    check_said(connection, order_id, amount_sat, why, act.at_s)
     entry = Entry(kind=PaymentKind.PAYMENT, order_id=order_id, amount_sat=amount_sat, reference=reference)
     return _say(connection, entry, why, act)
 
@@ -162,6 +181,7 @@ def say_refund(
             f" {amount_sat} cannot be given back"
         )
     _check_not_running(connection, order_id, act.at_s)
+    check_given_back(connection, order_id, why)
     entry = Entry(kind=PaymentKind.REFUND, order_id=order_id, amount_sat=amount_sat, tenant_id=tenant_id)
     return _say(connection, entry, why, act)
 

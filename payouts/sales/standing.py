@@ -132,13 +132,11 @@ def _taken_back() -> Select[tuple[int | None]]:
     return select(ledger_transactions.c.reverses_seq).where(ledger_transactions.c.reverses_seq.is_not(None))
 
 
-def _deposited_sat(connection: Connection, order_id: int) -> int:
+def deposits_in_force(connection: Connection, order_id: int) -> list[Row[Any]]:
     """What the chain has of payments to the order's address."""
     of = order_deposits.c
-    total = select(func.sum(of.amount_sat)).where(
-        of.order_id == order_id, of.transaction_seq.not_in(_taken_back())
-    )
-    return int(connection.scalar(total) or 0)
+    query = select(order_deposits).where(of.order_id == order_id, of.transaction_seq.not_in(_taken_back()))
+    return list(connection.execute(query.order_by(of.id)))
 
 
 def _not_all_paid(connection: Connection) -> list[int]:
@@ -170,7 +168,7 @@ def _standing(connection: Connection, order_id: int, billed: BillingTerms, now_s
         sums[row.kind] += row.amount_sat
         if row.invoice is not None:
             written[row.invoice] += row.amount_sat
-    sums["payment"] += _deposited_sat(connection, order_id)
+    sums["payment"] += sum(it.amount_sat for it in deposits_in_force(connection, order_id))
     of = order_charges.c
     carry = select(of.carry_out_psat).where(of.order_id == order_id).order_by(of.seq.desc()).limit(1)
     order = connection.execute(select(orders).where(orders.c.id == order_id)).one()

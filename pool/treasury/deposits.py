@@ -20,7 +20,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from payouts.batches.batch import WATCH_CONFIRMATIONS
 from payouts.batches.transaction import Tx
 from payouts.ledger import LedgerError
-from payouts.sales.deposits import Deposit, Seen, first_given_s, note_seen, recent, scripts, seen, take_back
+from payouts.sales.deposits import (
+    Deposit,
+    Seen,
+    first_given_s,
+    note_seen,
+    recent,
+    scripts,
+    seen,
+    take_back,
+)
+from payouts.sales.doubles import doubles
 from pool.chain.rpc import NodeError
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import NO_TXID, SEARCH_BLOCKS_MAX, ChainNode, PayoutNodes
@@ -131,8 +141,16 @@ class DepositWatch:
             if found or last:
                 here = Seen(height, block_hash)
                 if await self._books.write(note_seen, here, found, self._books.now_s()):
-                    for it in found:
-                        log.info("deposit_booked", order_id=it.order_id, txid=it.txid, sat=it.amount_sat)
+                    await self._tell(found)
+
+    async def _tell(self, found: tuple[Deposit, ...]) -> None:
+        for it in found:
+            log.info("deposit_booked", order_id=it.order_id, txid=it.txid, sat=it.amount_sat)
+        for order_id in sorted({it.order_id for it in found}):
+            for double in await self._books.read(doubles, order_id):
+                log.error(
+                    "deposit_said_by_persons_too", order_id=order_id, txid=double.txid, entry=double.entry
+                )
 
 
 def _deposits(

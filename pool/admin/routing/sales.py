@@ -16,6 +16,7 @@ from payouts.sales.billing import Billing
 from payouts.sales.deposits import DepositAddress, address_of, give_address
 from payouts.sales.payments import Said, say_payment, say_refund, say_write_off, waiting_of
 from payouts.sales.standing import InvoiceState, OrderStanding, standing, standings
+from payouts.sales.ways import Way
 from payouts.schemas.orders import orders
 from payouts.schemas.sales import order_invoices
 from pool.admin.command import Change, Commands, Question
@@ -44,12 +45,14 @@ class OrderInvoices(Paged, frozen=True, forbid_unknown_fields=True):
 
 
 class OrderPayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`reference`: the payer's own, which is booked once."""
+    """`reference`: the payer's own, which is booked once. `by`: what way it came, of an order that has an
+    address."""
 
     name: str
     sat: Satoshis
     reference: str
     why: str
+    by: Way | None = None
 
 
 class OrderWriteOff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,7 +176,7 @@ def order_payment(desk: OperatorDesk, it: OrderPayment) -> OrderEntry:
 
     def say(connection: Connection, act: Act) -> Said:
         order_id = find_order(connection, it.name).id
-        return say_payment(connection, order_id, it.sat, it.reference, it.why, act)
+        return say_payment(connection, order_id, it.sat, it.reference, it.why, act, way=it.by)
 
     return _said(desk, it.name, say)
 

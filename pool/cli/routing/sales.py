@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from payouts.sales.ways import Way
 from pool.cli.books import Books
 from pool.cli.options import ListForm, ShowForm, SignedBooks, with_options
 from pool.cli.output import Column, Form, moment, show, tell
@@ -70,10 +71,13 @@ def payment(
     sat: SatOption,
     reference: Annotated[str, typer.Option(help="The payer's own reference; it is booked once.")],
     why: WhyOption = "received",
+    by: Annotated[
+        Way | None, typer.Option(help="What way it came, if not to the address that the order has.")
+    ] = None,
 ) -> None:
     """Say that a buyer has paid. It is booked when another person gives the same command."""
     _tell(
-        books.ask("order.payment", name=name, sat=sat, reference=reference, why=why),
+        books.ask("order.payment", name=name, sat=sat, reference=reference, why=why, by=by),
         f"that {grouped(sat)} sat were paid for order {name}, {reference}",
         form,
     )

@@ -1,5 +1,6 @@
 """What is open is found without all that was ever charged: the same answers as from sums over everything."""
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from payouts.sales.open_charges import orders_with_open_charges
 from payouts.sales.payments import say_payment, say_refund, say_write_off
 from payouts.sales.standing import overdue_standings, standing, standings
 from payouts.sales.terms import BillingTerms, billing_of
+from payouts.sales.ways import Way
 from payouts.schemas.sales import order_charges, order_invoice_lines
 from pool.books.store import Store
 from pool.orders.rows import add_order
@@ -22,6 +24,15 @@ from tests.histories.statements import ACME, BOREALIS, DAY_S, HOUR
 
 PSAT = 10**12
 TERMS = BillingTerms(billing=Billing.DAILY, due_days=1, stop_days=1)
+
+
+def txid_of(number: int) -> str:
+    return f"{number:08x}" * 8
+
+
+def all_of_them(deposits: int) -> str:
+    """A reason that tells a payment from each of the chain's."""
+    return " ".join(["other than those", *(txid_of(it)[:8] for it in range(1, deposits + 1))])
 
 
 def open_by_looking_at_all(connection: Connection) -> list[int]:
@@ -83,12 +94,13 @@ def test_what_is_open_due_and_overdue_is_that_of_all_charges_and_payments(store:
             case 4 if found.owed_sat > 0:
                 sat = chance.choice((1, found.owed_sat, found.owed_sat + 5_000))
                 for by in ("olga", "dmitri"):
-                    sale.say(by, now_s, say_payment, order_id, sat, f"wire {hour}", "received")
+                    paying = partial(say_payment, way=Way.BANK)
+                    sale.say(by, now_s, paying, order_id, sat, f"wire {hour}", all_of_them(deposits))
             case 5 if found.owed_sat > 600:
                 deposits += 1
                 paid = Deposit(
                     order_id=red.id,
-                    txid=f"{deposits:064x}",
+                    txid=txid_of(deposits),
                     vout=0,
                     amount_sat=found.owed_sat,
                     block_hash="ab" * 32,
@@ -101,7 +113,7 @@ def test_what_is_open_due_and_overdue_is_that_of_all_charges_and_payments(store:
                     take_back(connection, chance.randint(1, deposits), now_s)
             case 7 if found.owed_sat < 0:
                 for by in ("olga", "dmitri"):
-                    sale.say(by, now_s, say_refund, order_id, -found.owed_sat, ACME, "too much")
+                    sale.say(by, now_s, say_refund, order_id, -found.owed_sat, ACME, all_of_them(deposits))
             case 8 if found.overdue:
                 for by in ("olga", "dmitri"):
                     sale.say(by, now_s, say_write_off, found.overdue[0].number, "bankrupt")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 
 import msgspec
 import pytest
@@ -17,17 +18,20 @@ from payouts.reports.orders import order_report
 from payouts.reversals import reversible
 from payouts.sales.billing import Billing
 from payouts.sales.charges import ChargeKind, charge_line, owed_sat
+from payouts.sales.deposits import Deposit, Seen, give_address, note_seen
+from payouts.sales.doubles import ALIKE_S, Double, doubles
 from payouts.sales.invoices import UnknownInvoice, invoice, proof_of
 from payouts.sales.payments import say_payment, say_refund, say_write_off
 from payouts.sales.standing import DUST_SAT, InvoiceState
 from payouts.sales.terms import BillingTerms
+from payouts.sales.ways import Way
 from payouts.schemas.money import ledger_transactions
 from payouts.schemas.sales import order_addresses, order_charges
 from payouts.statements.period import Period
 from payouts.statements.reserve import reserve_of
 from pool.books.store import Store
 from pool.chain.addresses import script_for
-from pool.orders.rows import end_order
+from pool.orders.rows import add_order, end_order
 from pool.reports.invoice_document import invoice_document
 from pool.reports.render_csv import render_csv
 from pool.reports.render_html import render_html
@@ -35,7 +39,7 @@ from pool.reports.render_json import render_json
 from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
 from tests.fixtures.databases import Databases, copy_of, fresh_store
-from tests.histories.orders import BUYER, HOUR_S, PRICE, deliver
+from tests.histories.orders import BUYER, HOUR_S, PRICE, deliver, new_order
 from tests.histories.proof import KEY
 from tests.histories.sales import DAILY, LATER_S, Sale
 from tests.histories.statements import ACME, BOREALIS, DAY, DAY_S, HOUR
@@ -261,6 +265,92 @@ def test_a_payment_that_the_chain_has_is_not_said_as_well(long_sale: Sale) -> No
         connection.execute(insert(order_addresses).values(**given, given_by="ann"))
     with pytest.raises(LedgerError, match="booked from the chain by itself"):
         long_sale.say("olga", LATER_S, *paying)
+
+
+def give_an_address(sale: Sale) -> None:
+    with sale.store.write() as connection:
+        give_address(connection, 1, lambda it: (f"bcrt1q{it}", b"\x00\x14"), by="ann", now_s=DAY_S)
+
+
+def deposit(sale: Sale, sat: int, txid: str, at_s: int = LATER_S) -> None:
+    paid = Deposit(order_id=1, txid=txid, vout=0, amount_sat=sat, block_hash="cd" * 32, height=5)
+    with sale.store.write() as connection:
+        assert note_seen(connection, Seen(5, "cd" * 32), (paid,), at_s) == 1
+
+
+TXID = "c0ffee11" * 8
+
+
+@pytest.mark.sqlite_suffices
+def test_what_the_chain_has_is_not_said_by_persons_too_by_a_reference_that_names_no_transaction(
+    long_sale: Sale,
+) -> None:
+    """A clerk types in what a buyer says that he paid; the chain had it. All of a week's invoice was credited
+    to him twice, and given back. Nothing of it is now, without a word that is not so."""
+    pass_weeks(long_sale, 1)
+    give_an_address(long_sale)
+    owed = long_sale.standing(LATER_S).owed_sat
+    deposit(long_sale, owed, TXID)
+    bank = partial(say_payment, way=Way.BANK)
+    for what, words in (
+        ((say_payment, 1, owed, "INV-1", "received"), "say by what other way this came"),
+        ((bank, 1, owed, "INV-1", "received"), f"from transaction {TXID}. If this"),
+        ((bank, 1, owed - DUST_SAT, "INV-1", "received"), f"a payment of {owed} satoshi for order 1"),
+    ):
+        with pytest.raises(LedgerError, match=words):
+            long_sale.say("olga", LATER_S, *what)
+    assert owed > 1_000
+    assert long_sale.standing(LATER_S).owed_sat == 0
+    # Another one that is as large: who has looked says so, and both persons have.
+    why = "a second one by the bank, not C0FFEE11"
+    assert long_sale.say("olga", LATER_S, bank, 1, owed, "INV-1", why).entry is None
+    with pytest.raises(LedgerError, match="name c0ffee11 in the reason"):
+        long_sale.say("dmitri", LATER_S, bank, 1, owed, "INV-1", "received")
+    assert long_sale.say("dmitri", LATER_S, bank, 1, owed, "INV-1", why).entry == 1
+    with pytest.raises(LedgerError, match="booked already, as entry 1"):
+        long_sale.say("olga", LATER_S, partial(say_payment, way=Way.OTHER), 1, owed, "INV-1", why)
+    assert long_sale.say("olga", LATER_S, say_refund, 1, owed, ACME, "he paid twice").entry is None
+    long_sale.verified()
+
+
+@pytest.mark.sqlite_suffices
+def test_nor_is_it_said_for_another_order_of_the_buyer_nor_with_the_fee_that_is_missing(
+    long_sale: Sale,
+) -> None:
+    """One payment was booked for two orders; and a bill of 1,000,000 sat, of which 998,000 came, twice."""
+    give_an_address(long_sale)
+    with long_sale.store.write() as connection:
+        sold = new_order("green", billing=DAILY, from_s=DAY_S, until_s=LATER_S)
+        green = add_order(connection, sold, by="olga", now_s=DAY_S).id
+    deposit(long_sale, 998_000, TXID)
+    for reference, words in (
+        (f"paid with {TXID.upper()}", "is booked from the chain, for order 1"),
+        ("INV-2", "a payment of 998000 satoshi for order 1"),
+    ):
+        with pytest.raises(LedgerError, match=words):
+            long_sale.say("olga", LATER_S, say_payment, green, 1_000_000, reference, "received")
+    assert long_sale.say("olga", LATER_S, say_payment, green, 2_000_000, "INV-3", "received").entry is None
+
+
+@pytest.mark.sqlite_suffices
+def test_what_persons_said_before_the_chain_had_it_is_not_given_back(long_sale: Sale) -> None:
+    """They took the chain's for the bank's, and said so; it is told when the chain's is booked."""
+    pass_weeks(long_sale, 1)
+    give_an_address(long_sale)
+    owed = long_sale.standing(LATER_S).owed_sat
+    for by in ("olga", "dmitri"):
+        said = long_sale.say(by, LATER_S, partial(say_payment, way=Way.BANK), 1, owed, "INV-1", "received")
+    deposit(long_sale, owed, TXID, LATER_S + ALIKE_S)
+    with long_sale.store.read() as connection:
+        assert doubles(connection, 1) == (Double(entry=1, txid=TXID),)
+    with pytest.raises(LedgerError, match="entry 1, which persons said, and transaction c0ffee11"):
+        long_sale.say("olga", LATER_S, say_refund, 1, owed, ACME, "he paid twice")
+    assert said.transaction is not None
+    with long_sale.store.write() as connection:
+        reverse(connection, said.transaction, "it was the chain's", LATER_S + ALIKE_S)
+        assert doubles(connection, 1) == ()
+        assert owed_sat(connection, 1) == 0
+    long_sale.verified()
 
 
 @pytest.mark.sqlite_suffices
