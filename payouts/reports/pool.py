@@ -2,8 +2,9 @@
 
 Luck compares the blocks that pay the pool with those that the work it bought was expected to find, both
 in the period; orphaned ones and siblings were found as well. Blocks that paid a solo tenant, or are divided
-over the work of those who found them, and the work that found them, are not in it. Income is what the best
-chain has. Balances are the newest, and the audit is of all.
+over the work of those who found them, and the work that found them, are not in it: groups whose blocks are
+divided have a luck of their own. Income is what the best chain has. Balances are the newest, and the audit is
+of all.
 
 Invariants: exact or Decimal. Reads only. Must not know: nodes.
 """
@@ -25,6 +26,7 @@ from payouts.risk import FOUND_MAX, luck
 from payouts.schemas.divisions import block_funds
 from payouts.schemas.money import blocks, rate_hours, rates, solo_blocks, tenants
 from payouts.siblings import siblings_between
+from payouts.statements.divided import GroupLuck, lucks_of_groups
 from payouts.statements.period import Period, utc
 from payouts.statements.reserve import Reserve, reserve_of
 
@@ -69,6 +71,7 @@ class PoolReport(msgspec.Struct, frozen=True, kw_only=True):
     from_day: str
     to_day: str
     luck: PoolLuck | None  # None: no work was bought in the period
+    groups: tuple[GroupLuck, ...]  # those whose blocks are divided
     reserve: Reserve
     blocks: tuple[FoundBlock, ...]
     by_tenant: LuckReport
@@ -90,6 +93,7 @@ def pool_report(connection: Connection, period: Period) -> PoolReport:
         from_day=str(period.from_day),
         to_day=str(period.to_day),
         luck=_luck(connection, period),
+        groups=lucks_of_groups(connection, period),
         reserve=reserve_of(connection, period),
         blocks=_blocks(connection, period),
         by_tenant=luck_report(connection, period, Whose.TENANT),

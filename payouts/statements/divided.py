@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from payouts.ratebook import price_of
 from payouts.rates import DIVIDING, PSAT_PER_SAT, Scheme
@@ -75,11 +75,18 @@ class Divided(msgspec.Struct, frozen=True, kw_only=True):
 def divided_of(connection: Connection, tenant_id: int, period: Period) -> Divided | None:
     """None where the tenant had neither a part of a block nor work of such a scheme in the period."""
     found = tuple(_block(connection, tenant_id, row) for row in _parts(connection, tenant_id, period))
-    schemes = {it.scheme for it in found} | _worked(connection, tenant_id, period)
+    schemes = {it.scheme for it in found} | _worked(connection, period, rates.c.tenant_id == tenant_id)
     if not schemes:
         return None
     luck_of = (_luck(connection, it, period) for it in DIVIDING if it.value in schemes)
     return Divided(blocks=found, luck=tuple(luck_of))
+
+
+def lucks_of_groups(connection: Connection, period: Period) -> tuple[GroupLuck, ...]:
+    """Of every scheme by which somebody worked, or that found a block, in the period."""
+    found = (_luck(connection, it, period) for it in DIVIDING)
+    worked = _worked(connection, period)
+    return tuple(it for it in found if it.found or it.scheme in worked)
 
 
 def _parts(connection: Connection, tenant_id: int, period: Period) -> list[Row[Any]]:
@@ -126,14 +133,12 @@ def _block(connection: Connection, tenant_id: int, row: Row[Any]) -> DividedBloc
     )
 
 
-def _worked(connection: Connection, tenant_id: int, period: Period) -> set[str]:
-    """Schemes of work that the tenant did in the period."""
+def _worked(connection: Connection, period: Period, *whose: ColumnElement[bool]) -> set[str]:
+    """Schemes of work that was done in the period."""
     query = (
         select(rates.c.scheme)
         .join(rate_hours, rate_hours.c.rate_id == rates.c.id)
-        .where(
-            rates.c.tenant_id == tenant_id, rates.c.scheme.in_([it.value for it in DIVIDING]), *_in(period)
-        )
+        .where(rates.c.scheme.in_([it.value for it in DIVIDING]), *whose, *_in(period))
         .distinct()
     )
     return set(connection.scalars(query))

@@ -4,6 +4,7 @@ Invariants: every figure is the statement's own, parts of a window in hundredths
 Must not know: the database, and any format.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from payouts.statements.divided import Divided, DividedBlock, GroupLuck
@@ -46,8 +47,14 @@ def divided_sections(divided: Divided | None) -> tuple[Section, ...]:
         " block. Shares are paid by the blocks that follow them alone: how lucky all who have the scheme"
         " were in this period is below."
     )
-    luck = Table(
-        key="luck",
+    luck = luck_table("luck", divided.luck)
+    return (Section(title="Blocks divided over your work", blocks=(blocks, note, luck)),)
+
+
+def luck_table(key: str, luck: Sequence[GroupLuck]) -> Table:
+    """Of groups whose blocks are divided."""
+    return Table(
+        key=key,
         columns=(
             Column(key="scheme", title="Scheme"),
             Column(key="found", title="Blocks found", right=True),
@@ -56,10 +63,9 @@ def divided_sections(divided: Divided | None) -> tuple[Section, ...]:
             Column(key="low", title="at least", right=True),
             Column(key="high", title="at most", right=True),
         ),
-        rows=tuple(_luck(it) for it in divided.luck),
+        rows=tuple(_luck(it) for it in luck),
         empty="",
     )
-    return (Section(title="Blocks divided over your work", blocks=(blocks, note, luck)),)
 
 
 def _block(it: DividedBlock) -> tuple[Cell, ...]:

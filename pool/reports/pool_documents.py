@@ -12,6 +12,7 @@ from payouts.reports.hashrate import HashrateReport, HashrateRow
 from payouts.reports.payouts import PayoutsReport
 from payouts.reports.pool import PoolReport
 from pool.reports.cells import BLANK, amount, count, hashrate, moment, number, percent
+from pool.reports.divided_section import luck_table
 from pool.reports.document import (
     Block,
     Cell,
@@ -207,6 +208,7 @@ def pool_document(report: PoolReport) -> Document:
         ends=date.fromisoformat(report.to_day),
         sections=(
             Section(title="Luck", blocks=_luck(report)),
+            *_groups(report),
             Section(title="Blocks", blocks=(_blocks(report),)),
             Section(title="Blocks by tenant", blocks=luck_blocks(report.by_tenant)),
             Section(title="Reserve", blocks=reserve_blocks(report.reserve)),
@@ -241,6 +243,21 @@ def _luck(report: PoolReport) -> tuple[Block, ...]:
             " The interval has the true ratio in it with 95 % confidence: as long as 1 lies within, there"
             " is nothing to explain. Above 1 the pool gains, below 1 it pays out more than it mines. Siblings"
             " followed a block that another of ours followed already: they were not submitted."
+        ),
+    )
+
+
+def _groups(report: PoolReport) -> tuple[Section, ...]:
+    if not report.groups:
+        return ()
+    note = Prose(
+        text="Blocks that tenants of these schemes found are theirs: each is divided over their work when it"
+        " has matured. What they gain or lose by luck is none of the pool's, and in no figure above."
+    )
+    return (
+        Section(
+            title="Luck of groups whose blocks are divided",
+            blocks=(luck_table("group_luck", report.groups), note),
         ),
     )
 

@@ -1,5 +1,6 @@
 """Divisions in the books: whose a block is, when it is divided, and what an audit finds of it."""
 
+import json
 from collections.abc import Iterator
 from datetime import date, timedelta
 from fractions import Fraction
@@ -28,6 +29,9 @@ from payouts.statements.statement import Statement, statement
 from payouts.tallies import Tally, record
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
+from pool.reports.pool_documents import pool_document
+from pool.reports.render_csv import render_csv
+from pool.reports.render_json import render_json
 from pool.reports.render_text import render_text
 from pool.reports.statement_document import statement_document
 from tests.histories.proof import altered
@@ -362,9 +366,17 @@ def test_shares_of_a_dividing_scheme_accrue_nothing_and_its_blocks_are_no_luck_o
     group.find(ACME, HOUR)
     group.find(CITADEL, HOUR)
     with group.store.read() as connection:
-        luck = pool_report(connection, DAYS).luck
-    assert luck is not None
-    assert luck.found == 1
+        report, before = (pool_report(connection, it) for it in (DAYS, Period(date(2020, 1, 1), DAY)))
+    assert report.luck is not None
+    assert report.luck.found == 1
+    (luck,) = report.groups
+    assert (luck.scheme, luck.found) == ("pplns2", 1)
+    assert float(luck.expected) == pytest.approx(float(10**6 * A_SHARE), rel=1e-5)
+    assert before.groups == ()
+    document = pool_document(report)
+    assert json.loads(render_json(document))["pool"]["groups"][0]["expected"] == luck.expected
+    assert f"group_luck,PPLNS2,1,{luck.expected}," in render_csv(document).decode()
+    assert "LUCK OF GROUPS WHOSE BLOCKS ARE DIVIDED" in render_text(document, 120).decode()
     assert Kind.DIVISION not in REFUSED, "two persons may take it back"
 
 
