@@ -18,6 +18,7 @@ from payouts.tally_rows import Rows
 from pool.books.journal import bookings
 from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal
+from pool.books.journal.kept_rows import KeptRows
 from pool.books.journal.positions import position_of
 from pool.books.journal.taker import Taken, Taker
 from stratum.miners.extranonce import ExtranonceSpace
@@ -88,6 +89,17 @@ def trim_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Folding, "fold", trimming)
 
 
+def forget_what_is_kept(patch: pytest.MonkeyPatch) -> None:
+    """Shares of every second transaction are paid, and are in no closing."""
+    book = KeptRows.book
+
+    def forgetting(it: KeptRows, connection: Connection, transaction: int, kept: Any) -> None:
+        if transaction % 2:
+            book(it, connection, transaction, kept)
+
+    patch.setattr(KeptRows, "book", forgetting)
+
+
 PLANTED: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     it.__name__: it
     for it in (
@@ -96,6 +108,7 @@ PLANTED: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         credit_at_the_wrong_difficulty,
         fold_twice,
         trim_too_early,
+        forget_what_is_kept,
     )
 }
 VERDICTS: Final = {
@@ -104,6 +117,7 @@ VERDICTS: Final = {
     "credit_at_the_wrong_difficulty": "booked at another difficulty",
     "fold_twice": "booked more than once",
     "trim_too_early": "acknowledged and lost",
+    "forget_what_is_kept": "a share that proves work is not kept",
 }
 
 

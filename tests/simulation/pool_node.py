@@ -28,6 +28,7 @@ from stratum.miners.vardiff import VardiffPolicy
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fakes.upstreams import PASSWORD, USER
 from tests.fixtures.databases import store_in
+from tests.histories.proof import SECRET
 from tests.simulation.auditor import Found
 from tests.simulation.bitcoinds import Bitcoind
 from tests.simulation.course import NOON_S
@@ -35,6 +36,7 @@ from tests.simulation.dice import Dice
 from tests.simulation.disk import Books, BooksHealth
 from tests.simulation.ground import ELSEWHERE, Ground
 from tests.simulation.host import Host, words_of
+from tests.simulation.kept_auditor import KEPT_LOG2
 from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.process import Process
@@ -44,12 +46,15 @@ SEGMENT_BYTES: Final = 1_024  # some batches: files begin and are trimmed all th
 TAKEN_BYTES_MAX: Final = 3 * SEGMENT_BYTES  # as in production, more than the file that is being taken
 PAYOUT_SCRIPT: Final = bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6")
 VARDIFF: Final = VardiffPolicy(aim_s=3.0, difficulty_log2_min=-32, difficulty_log2_max=-25)
+PROOF_KEY: Final = "proof.key"
 BOOK_TIMES: Final = BookTimes(fold_s=8.0, settle_s=15.0, settle_early_s=3660)
 
 
 def make_books(data_dir: Path, fees_bps: Mapping[str, int]) -> None:
-    """Tenants that are paid by our own price, one of which mines elsewhere."""
+    """Tenants that are paid by our own price, one of which mines elsewhere; and the key of their proofs."""
     store = store_in(data_dir)
+    (data_dir / PROOF_KEY).write_text(SECRET.hex())
+    (data_dir / PROOF_KEY).chmod(0o600)
     endpoint = UpstreamEndpoint(host=HOST, port=PORT, user=USER, password=PASSWORD)
     with store.write() as connection:
         new = NewUpstream(name="north", endpoints=(endpoint,))
@@ -136,4 +141,6 @@ class PoolNode(Host):
             line_bytes_max=8192,
             database_url=database_url(self.data_dir),
             books=BOOK_TIMES,
+            proof_key_file=self.data_dir / PROOF_KEY,
+            proof_from_log2=KEPT_LOG2,
         )

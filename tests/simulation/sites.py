@@ -51,10 +51,11 @@ from tests.simulation.bitcoinds import Bitcoind
 from tests.simulation.dice import Dice, dice
 from tests.simulation.disk import Books, BooksHealth, JournalDisk
 from tests.simulation.host import HOST, Host, words_of
+from tests.simulation.kept_auditor import KEPT_LOG2
 from tests.simulation.miners import Miner
 from tests.simulation.nats import LineToForgetfulNats
 from tests.simulation.network import Connection
-from tests.simulation.pool_node import BOOK_TIMES, PAYOUT_SCRIPT, VARDIFF
+from tests.simulation.pool_node import BOOK_TIMES, PAYOUT_SCRIPT, PROOF_KEY, VARDIFF
 from tests.simulation.process import PROCESS, Killed, Process
 
 if TYPE_CHECKING:
@@ -161,7 +162,14 @@ class HubHost(Host):
 
     def _config(self) -> PoolConfig:
         nodes = [it for it in self.world.bitcoinds.nodes if it.name in self.world.nodes_of_hub]
-        return _config(self.data_dir, nodes, hub=NATS, database_url=database_url(self._books_dir))
+        return _config(
+            self.data_dir,
+            nodes,
+            hub=NATS,
+            database_url=database_url(self._books_dir),
+            proof_key_file=self._books_dir / PROOF_KEY,
+            proof_from_log2=KEPT_LOG2,
+        )
 
 
 class DiskOfEdge(JournalDisk):

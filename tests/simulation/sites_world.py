@@ -34,6 +34,7 @@ from tests.simulation.ground import (
     habits,
     play_on,
 )
+from tests.simulation.kept_auditor import kept
 from tests.simulation.miners import Job, Miner
 from tests.simulation.nats import NatsThatForgets
 from tests.simulation.network import Connection
@@ -254,6 +255,7 @@ class SitesWorld(Ground):
             *self.parts.twice,
             *edges_of(self.database, {}),
             *audit.findings(),
+            *kept(self.database, self.shares),
             *reconciled(store, self._last_hub.data_dir, [read_journal(it) for it in self._journals()]),
         )
         store.close()

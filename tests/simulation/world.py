@@ -32,6 +32,7 @@ from tests.simulation.ground import (
 from tests.simulation.ground import (
     Outcome as Outcome,
 )
+from tests.simulation.kept_auditor import kept
 from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.pool_node import PoolNode
@@ -94,7 +95,8 @@ class World(Ground):
         fees = {tenant: {fee} for tenant, fee in FEES_BPS.items()}
         counted = len(self.upstream.counted)
         audit = Audit(self.node.database, self.shares, self.works, self.bitcoinds.nodes, fees, counted)
-        return self.ended((*self.found, *audit.findings()), self.node.lives)
+        found = (*self.found, *audit.findings(), *kept(self.node.database, self.shares))
+        return self.ended(found, self.node.lives)
 
 
 def play(seed: int, size: Size = SMALL) -> Outcome:
