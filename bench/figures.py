@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.parts import rates
+from bench.parts import kept_shares, rates
 
 Result = dict[str, Any]
 
@@ -114,6 +114,14 @@ def _statement(result: Result) -> Measured:
 def _books(result: Result) -> Measured:
     rows, on = result["rows_per_s"], result["sides"][-1]["database"]
     return Measured(f"{rows:,}, {on}", rows >= 50_000)
+
+
+def _kept_shares(result: Result) -> Measured:
+    default, sixteenth = (
+        statistics.median(kept_shares.ratios(result, it)) for it in ("default", "one of 16")
+    )
+    words = f"{default:.3f} x by default, {sixteenth:.3f} x where one of 16 is kept"
+    return Measured(words, default <= kept_shares.PROMISED)
 
 
 FIGURES: Final = (
@@ -255,6 +263,16 @@ FIGURES: Final = (
         limits=(
             "Half of it is the start of Python with SQLAlchemy, the rest rows that are read by hour "
             "and container. What lifts it: sums by day for days that are over."
+        ),
+    ),
+    Figure(
+        what="keeping shares for proofs, of the processor a share",
+        promised="within 5 %",
+        part="kept-shares",
+        measured=_kept_shares,
+        limits=(
+            "Beside the noise of others, the journal's bytes and the books' of each share that is kept. A "
+            "larger `share_difficulty` lifts it."
         ),
     ),
     Figure(

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from pool.authority_key import read_authority
 from pool.books.bookkeeper import IMPATIENT, BookTimes
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.coinbase import TAG_BYTES_MAX
@@ -46,7 +47,6 @@ from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.turns.connection_limits import ConnectionBounds
 from stratum.miners.vardiff import VardiffPolicy
-from stratum.sv2.authority import BadAuthority, read_authority
 from stratum.sv2.secp256k1 import KeyPair
 from stratum.upstream.failover import UpstreamSettings
 
@@ -401,10 +401,7 @@ def _sv2(table: Sv2Table, base: Path) -> Sv2Settings | None:
         return None
     if table.authority_file is None:
         raise BadConfig("stratum.sv2: needs an authority_file, which `angara sv2 key` makes")
-    try:
-        authority = read_authority(path_in(base, table.authority_file, "stratum.sv2.authority_file"))
-    except BadAuthority as error:
-        raise BadConfig(f"stratum.sv2.authority_file: {error}") from None
+    authority = read_authority(path_in(base, table.authority_file, "stratum.sv2.authority_file"))
     return Sv2Settings(authority=authority, validity_s=table.certificate_hours * 3_600)
 
 

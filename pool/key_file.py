@@ -41,3 +41,8 @@ def write_key(path: Path, text: bytes, why: str) -> None:
     if path.exists() or path.is_symlink():
         raise BadConfig(f"there is {path} already: {why}")
     write_whole(path, text + b"\n")
+
+
+def from_hex(text: bytes) -> bytes:
+    """A key that is written so. Raises ValueError."""
+    return bytes.fromhex(text.decode("ascii"))

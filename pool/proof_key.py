@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from payouts.proof.key import SECRET_BYTES, NoSigning, ProofKey
-from pool.key_file import read_key, write_key
+from pool.key_file import from_hex, read_key, write_key
 from pool.settings_file import BadConfig
 
 SETTING: Final = "proof.key_file"
@@ -16,7 +16,7 @@ SETTING: Final = "proof.key_file"
 
 def read_proof_key(path: Path) -> ProofKey:
     """Raises BadConfig, which never says what is in the file."""
-    secret = read_key(path, SETTING, _from_hex, SECRET_BYTES, "angara proof key")
+    secret = read_key(path, SETTING, from_hex, SECRET_BYTES, "angara proof key")
     try:
         return ProofKey(secret)
     except NoSigning as error:
@@ -28,7 +28,3 @@ def make_proof_key(path: Path) -> ProofKey:
     key = ProofKey(secret := secrets.token_bytes(SECRET_BYTES))
     write_key(path, secret.hex().encode(), "what it signed is known by that key alone")
     return key
-
-
-def _from_hex(text: bytes) -> bytes:
-    return bytes.fromhex(text.decode("ascii"))

@@ -9,6 +9,7 @@ from bench.parts import (
     command_line,
     engine,
     hub,
+    kept_shares,
     latency,
     many_sites,
     memory,
@@ -41,5 +42,6 @@ PARTS: Final[dict[str, Part]] = {
     "power": power.PART,
     "month": month.PART,
     "command-line": command_line.PART,
+    "kept-shares": kept_shares.PART,
     "engine": engine.PART,
 }

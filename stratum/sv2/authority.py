@@ -1,25 +1,22 @@
 """Who a pool is: its authority key, and certificates that this key has signed for the keys of its servers.
 
 Machines know the public half, base58check behind the address in their settings; whoever has the secret half
-can be the pool to all of them. It is in a file of its own, with the operator's rights alone. A server makes a
-static key of its own at every start, which no file has, and has it certified for as long as the settings say:
-a certificate is renewed in time for connections to come, and asks nothing of those that there are.
+can be the pool to all of them. A server makes a static key of its own at every start, which no file has, and
+has it certified for as long as the settings say: a certificate is renewed in time for connections to come,
+and asks nothing of those that there are.
 
-Must not know: handshakes, sockets.
+Must not know: handshakes, sockets, files.
 """
 
 import hashlib
-import os
-import stat
 import time
 from collections.abc import Callable
-from pathlib import Path
 from struct import pack
 from typing import Final
 
 import msgspec
 
-from stratum.sv2.secp256k1 import SECRET_BYTES, X_ONLY_BYTES, BadKey, KeyPair, key_pair
+from stratum.sv2.secp256k1 import X_ONLY_BYTES, KeyPair, key_pair
 
 CERTIFICATE_VERSION: Final = 0
 PUBLIC_KEY_PREFIX: Final = bytes((1, 0))  # version 1, little-endian
@@ -27,11 +24,6 @@ PUBLIC_KEY_PREFIX: Final = bytes((1, 0))  # version 1, little-endian
 CLOCK_SLACK_S: Final = 3_600
 RENEWED_AFTER: Final = 2  # of so many parts of its time one
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-FILE_BYTES_MAX: Final = 256  # of which a key takes 65
-
-
-class BadAuthority(Exception):
-    """A file that holds no authority key, or that others can read."""
 
 
 def base58check(data: bytes) -> str:
@@ -48,36 +40,6 @@ def public_text(public_x_only: bytes) -> str:
     """An authority's public key as machines are told it (specification, 4.7)."""
     assert len(public_x_only) == X_ONLY_BYTES
     return base58check(PUBLIC_KEY_PREFIX + public_x_only)
-
-
-def new_authority(path: Path) -> str:
-    """Make a key and write it to a file that must not be there yet; its public text. Raises OSError."""
-    pair = key_pair()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(pair.secret.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return public_text(pair.x_only)
-
-
-def read_authority(path: Path) -> KeyPair:
-    """The key in that file. Raises BadAuthority."""
-    try:
-        with path.open("rb") as file:
-            others = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
-            text = file.read(FILE_BYTES_MAX)
-    except OSError as error:
-        raise BadAuthority(f"cannot read {path}: {error.strerror}") from None
-    if others:
-        raise BadAuthority(f"{path} can be read by others than its owner: chmod 600 {path}")
-    try:
-        secret = bytes.fromhex(text.decode().strip())
-        if len(secret) != SECRET_BYTES:
-            raise ValueError
-        return key_pair(secret)
-    except (ValueError, BadKey):
-        raise BadAuthority(f"{path} holds no authority key, which is {2 * SECRET_BYTES} hex digits") from None
 
 
 class Certificate(msgspec.Struct, frozen=True):

@@ -60,9 +60,19 @@ def _once(books: sqlite3.Connection, shares: Iterable[Share]) -> Iterator[Found]
 
 
 def _closed(books: sqlite3.Connection) -> Iterator[Found]:
-    """Of each difficulty no more is kept than was settled."""
-    query = "SELECT difficulty_log2, shares FROM settled_shares WHERE settlement_seq = ?"
-    for number, text in books.execute("SELECT settlement_seq, kept FROM share_roots").fetchall():
-        settled = {str(log2): count for log2, count in books.execute(query, (number,))}
-        if any(count > settled.get(log2, 0) for log2, count in json.loads(text).items()):
-            yield Found("more shares are kept than were settled", f"settlement {number}: {text} of {settled}")
+    """Of a rate's hour no more of a difficulty is kept than was settled in the end: the hour is settled in
+    parts here, and what is kept may be in the closing of one before its own."""
+    kept_of: dict[tuple[int, int], Counter[int]] = {}
+    settled: dict[tuple[int, int], Counter[int]] = {}
+    query = """SELECT rate_id, hour, kept FROM share_roots
+        JOIN settlements ON settlements.seq = share_roots.settlement_seq"""
+    for rate, hour, words in books.execute(query):
+        counts = Counter({int(log2): count for log2, count in json.loads(words).items()})
+        kept_of.setdefault((rate, hour), Counter()).update(counts)
+    query = """SELECT rate_id, hour, difficulty_log2, shares FROM settled_shares
+        JOIN settlements ON settlements.seq = settled_shares.settlement_seq"""
+    for rate, hour, log2, count in books.execute(query):
+        settled.setdefault((rate, hour), Counter())[log2] += count
+    for of, counts in kept_of.items():
+        if more := counts - settled.get(of, Counter()):
+            yield Found("more shares are kept than were settled", f"rate and hour {of}: {dict(more)} more")

@@ -72,7 +72,7 @@ SHORTER: Final[tuple[tuple[Any, str, float], ...]] = (
     (publisher, "AGAIN_S", 1.5),
     (line, "ANSWER_S", 8.0),
     (sites_of_hub, "WANT_S", 2.0),
-    (remote, "AWAY_S", 60.0),
+    (remote, "AWAY_S", 60),
     (lease, "TAKE_WAIT_S", 0.0),  # nobody else moves while a thread waits here
 )
 STILL_S: Final = 4.0  # that the hub has no more of a journal than before: all that was on its way is there

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from pool.authority_key import make_authority, read_authority
 from pool.cli.options import ShowForm, with_options
 from pool.cli.output import Form, tell
 from pool.settings_file import BadConfig
-from stratum.sv2.authority import BadAuthority, new_authority, public_text, read_authority
+from stratum.sv2.authority import public_text
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -24,7 +25,7 @@ def make_key(form: ShowForm, file: Annotated[Path, typer.Argument(help="New file
     Keep a copy where nobody else comes: with another key every machine has to be told so.
     """
     try:
-        public = new_authority(file)
+        public = make_authority(file)
     except OSError as error:
         raise BadConfig(f"cannot make {file}: {error.strerror}") from None
     _tell(file, public, form)
@@ -34,11 +35,7 @@ def make_key(form: ShowForm, file: Annotated[Path, typer.Argument(help="New file
 @with_options
 def show_public(form: ShowForm, file: Annotated[Path, typer.Argument(help="File that has the key.")]) -> None:
     """Print the public half: stratum2+tcp://HOST:PORT/PUBLIC is what machines are set to."""
-    try:
-        public = public_text(read_authority(file).x_only)
-    except BadAuthority as error:
-        raise BadConfig(str(error)) from None
-    _tell(file, public, form)
+    _tell(file, public_text(read_authority(file).x_only), form)
 
 
 def _tell(file: Path, public: str, form: Form) -> None:
