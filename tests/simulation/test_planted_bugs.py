@@ -11,7 +11,7 @@ FIRST_SEEDS = 25
 # What it was found by last is played first. Worlds change with what is played in them: then others find it.
 FOUND_BY: Final = {
     "acknowledge_before_commit": 3,
-    "reuse_an_extranonce": 1,
+    "reuse_an_extranonce": 8,
     "fold_twice": 4,
     "trim_too_early": 16,
 }
