@@ -24,7 +24,7 @@ def read_authority(path: Path) -> KeyPair:
 
 
 def make_authority(path: Path) -> str:
-    """A new one; what machines are told of it. Raises BadConfig where there is a file already, and OSError."""
+    """A new one; what machines are told of it. Raises BadConfig where there is a file already, OSError."""
     pair = key_pair()
     write_key(path, pair.secret.hex().encode(), "machines know the pool by that key alone")
     return public_text(pair.x_only)
