@@ -351,6 +351,8 @@ def bill(connection: Connection) -> None:
     later_s = NOW_S + 10 * 86_400
     # What was delivered is worth less than a satoshi; what was sold is owed.
     assert note_receipts(connection, 1, made(connection, 1, HOUR + 1, KEY))
+    assert issue(connection, 1, NOW_S + 86_400, later_s) is None, "what its hours make good is in it"
+    assert note_receipts(connection, 1, made(connection, 1, (NOW_S + 86_400) // 86_400 * 24, KEY))
     assert issue(connection, 1, NOW_S + 86_400, later_s) == 1
     for act in (Act("ann", later_s), Act("bob", later_s)):
         say_payment(connection, 1, 1, "wire 7", "received", act)
