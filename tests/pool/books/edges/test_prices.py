@@ -116,7 +116,7 @@ async def hub_on(store: Store, home: Path, *fakes: LongChain) -> AsyncIterator[P
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
 
 
@@ -574,7 +574,9 @@ async def test_an_edge_on_a_fork_of_two_blocks(hub: PricedHub, fake: LongChain) 
 
 
 @pytest.mark.sqlite_suffices
-async def test_all_our_nodes_are_away_for_a_day(hub: PricedHub, fake: LongChain) -> None:
+async def test_all_our_nodes_are_away_for_a_day(
+    hub: PricedHub, fake: LongChain, autojump_clock: trio.testing.MockClock
+) -> None:
     """What is known is booked and paid, new prices of the same two weeks as well. What is not known waits for
     the first node, and so does everything where the nodes are away for longer than a difficulty is sure."""
     site = await hub.site_that_begins(NORTH)
@@ -602,7 +604,7 @@ async def test_all_our_nodes_are_away_for_a_day(hub: PricedHub, fake: LongChain)
 
 @pytest.mark.sqlite_suffices
 async def test_a_hub_that_begins_without_a_node_waits_and_holds_nobody(
-    hub: PricedHub, fake: LongChain
+    hub: PricedHub, fake: LongChain, autojump_clock: trio.testing.MockClock
 ) -> None:
     site = await hub.site_that_begins(NORTH)
     site.share("acme.c01.u1", 3)
