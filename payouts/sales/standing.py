@@ -179,17 +179,20 @@ def _standing(connection: Connection, order_id: int, billed: BillingTerms, now_s
         select(order_invoices).where(order_invoices.c.order_id == order_id).order_by(order_invoices.c.number)
     ).all()
     invoiced_until_s = max((it.to_s for it in rows), default=None)
+    uninvoiced_sat = open_sat(connection, order_id, invoiced_until_s)
+    # What was made good after the last invoice, and is in none, covers those that are open.
+    covered_sat = sums["payment"] - sums["refund"] + max(-uninvoiced_sat, 0)
     return OrderStanding(
         order_id=order_id,
         terms=billed,
         # An invoice is the sum of its charges: of those only what is in none is read.
-        charged_sat=sum(it.amount_sat for it in rows) + open_sat(connection, order_id, invoiced_until_s),
+        charged_sat=sum(it.amount_sat for it in rows) + uninvoiced_sat,
         carry_psat=connection.scalar(carry) or 0,
         charged_until_s=_charged_until_s(connection, order_id),
         paid_sat=sums["payment"],
         written_off_sat=sums["write_off"],
         refunded_sat=sums["refund"],
-        invoices=_invoices(rows, written, max(sums["payment"] - sums["refund"], 0), terms, now_s),
+        invoices=_invoices(rows, written, max(covered_sat, 0), terms, now_s),
     )
 
 

@@ -393,6 +393,29 @@ def test_nobody_alone_frees_a_friend_of_his_debt(long_sale: Sale) -> None:
     long_sale.verified()
 
 
+@pytest.mark.sqlite_suffices
+def test_nobody_is_dunned_for_what_was_made_good_to_him_nor_can_that_be_written_off(long_sale: Sale) -> None:
+    """All but a little of two weeks' work is given back at their end, and is in no invoice. Of a week at 1.2
+    million a day six invoices were overdue, with 84 thousand owed: written off, 7.1 million were his."""
+    pass_weeks(long_sale, 2)
+    before = long_sale.standing(LATER_S)
+    assert long_sale.states(LATER_S) == ["stopped", "stopped"]
+    back_sat = before.owed_sat - 10_000
+    with long_sale.store.write() as connection:
+        hour = (DAY_S + 14 * 86_400) // HOUR_S
+        charge_line(connection, 1, hour, ChargeKind.MAKE_GOOD, -back_sat * PSAT_PER_SAT, LATER_S)
+    after = long_sale.standing(LATER_S)
+    assert (after.owed_sat, sum(it.unpaid_sat for it in after.invoices)) == (10_000, 10_000)
+    assert long_sale.states(LATER_S) == ["paid", "stopped"]
+    with pytest.raises(LedgerError, match="nothing of invoice 1"):
+        long_sale.say("olga", LATER_S, say_write_off, 1, "he is bankrupt")
+    for by in ("olga", "dmitri"):
+        said = long_sale.say(by, LATER_S, say_write_off, 2, "he is bankrupt")
+    assert said.amount_sat == 10_000
+    assert long_sale.standing(LATER_S).owed_sat == 0
+    long_sale.verified()
+
+
 def test_what_was_paid_too_much_pays_later_invoices_or_goes_back_by_a_payout_batch(long_sale: Sale) -> None:
     mine_days(long_sale, range(7))
     with long_sale.store.read() as connection:
