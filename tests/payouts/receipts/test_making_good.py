@@ -199,7 +199,7 @@ def test_what_comes_after_its_end_in_its_last_hour_makes_up_for_that_hour_first(
     before = (Carried(billed=HOUR, short=HOUR // 2, granted=HOUR // 4),)
     last = settled(FLAT, before, given(HOUR), 24, over=True, owed=HOUR // 4)
     assert last.extended == 0
-    more = settled(FLAT, before, given(HOUR * 3 // 2, expected=HOUR), 24, over=True, owed=HOUR // 4)
+    more = settled(FLAT, before, given(HOUR * 3 // 2, expected=HOUR), 24, over=True, owed=HOUR // 2)
     assert (more.surplus, more.extended, more.granted) == (HOUR // 2, HOUR // 4, 0)
     assert settled(FLAT, before, given(2 * HOUR), 24, over=True).extended == 0, "by credit nothing is owed"
 
