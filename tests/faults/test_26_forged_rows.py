@@ -381,7 +381,7 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "liability_roots",
             "does not follow the one",
         ),
-        ("UPDATE liability_roots SET number = 2", "liability_roots", "does not follow the one"),
+        ("UPDATE liability_roots SET number = 2", "reserves", "what it names in liability_roots is missing"),
     ),
     "reserves": (
         ("UPDATE reserves SET total_sat = total_sat + 1", "reserves", "its content is another reserve's"),
