@@ -114,6 +114,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     durations: Durations = USUAL  # of events of power
     signals: SignalSettings | None = None  # likewise
     proof_key_file: Path | None = None  # None: nothing is signed
+    proof_former_files: tuple[Path, ...] = ()  # keys that signed before it
+    proof_lost_key: str | None = None  # the public one of a key that nobody has any more
     proof_from_log2: int = 24  # of whose difficulty shares are kept, where something is signed
     sv2: Sv2Settings | None = None  # None: only V1 is spoken
 
@@ -251,6 +253,10 @@ def _checked(file: File, base: Path) -> PoolConfig:
         durations=USUAL if file.power is None else _durations(file.power),
         signals=None if file.power is None else _signals(file, file.power.signals, base),
         proof_key_file=None if file.proof is None else path_in(base, file.proof.key_file, "proof.key_file"),
+        proof_former_files=()
+        if file.proof is None
+        else tuple(path_in(base, it, "proof.former_key_files") for it in file.proof.former_key_files),
+        proof_lost_key=None if file.proof is None else file.proof.former_key_lost,
         proof_from_log2=24
         if file.proof is None
         else parse_difficulty(file.proof.share_difficulty, "proof.share_difficulty"),

@@ -120,7 +120,11 @@ class Books:
         self.hashrates = HashrateBook(registry, trio.current_time())
         self.nodes = NodeSet(config.nodes, chain=config.network, transport=transport)
         self.told = ToldBooks()
-        self.proof = None if config.proof_key_file is None else read_proof_key(config.proof_key_file)
+        self.proof = (
+            None
+            if config.proof_key_file is None
+            else read_proof_key(config.proof_key_file, config.proof_former_files, config.proof_lost_key)
+        )
         self._kept_log2 = None if self.proof is None else config.proof_from_log2
         self.bookkeeper = Bookkeeper(
             store,

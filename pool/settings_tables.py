@@ -256,6 +256,21 @@ class ProofTable(Table, frozen=True, kw_only=True):
     """Statements that clients check without trusting the pool; off without it."""
 
     key_file: Annotated[str, Meta(description="The key that signs them, 0600: `angara proof key` makes one")]
+    former_key_files: Annotated[
+        list[str],
+        Meta(
+            description="Keys that signed before it: the newest of them signs that this one is next, and each"
+            " the statements that end with a day of its own"
+        ),
+    ] = msgspec.field(default_factory=list)
+    former_key_lost: Annotated[
+        str | None,
+        Meta(
+            pattern="^[0-9a-f]{64}$",
+            description="The public key before it, where nobody has its file any more: clients are told that it"
+            " did not sign the next one",
+        ),
+    ] = None
     share_difficulty: Annotated[
         Difficulty,
         Meta(

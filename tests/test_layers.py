@@ -119,6 +119,7 @@ ROOMS = {
         "bookkeeper lease_watch standby audit copies",
         "block_division block_watch book day_closing edges energy_books found_blocks price_watch",
         "receipt_closing sales_books",
+        "signing_key",
         "changes",
         "journal",
         "database_waits",

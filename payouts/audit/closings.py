@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.audit.finding import Found
+from payouts.audit.key_changes import Links
 from payouts.book_time import latest_s
-from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import closing_hash, signed_by
 from payouts.proof.closings import (
     KEPT_S,
@@ -22,6 +22,7 @@ from payouts.proof.closings import (
     settled,
     tree_of,
 )
+from payouts.proof.key_changes import changes_of_keys
 from payouts.proof.share_tree import Tree, unpacked
 from payouts.schemas.money import settlements
 from payouts.schemas.proof import share_closings, share_leaves, share_parts, share_roots
@@ -37,9 +38,13 @@ def check_closings(connection: Connection) -> None:
     if len(found) != connection.scalar(select(func.count()).select_from(share_closings)):
         raise Found(TABLE, "all", "the book is bound to no chain")
     before: Closing | None = None
+    links = Links(changes_of_keys(connection), TABLE)
     for it in found:
+        if not links.passes(it.number, it.previous, it.key, it.hash):
+            raise Found(TABLE, it.number, "it does not follow the one before it")
         _check_row(connection, it, before)
         before = it
+    links.ends()
     strangers = select(func.count()).where(share_roots.c.closing.not_in(select(share_closings.c.number)))
     if connection.scalar(strangers):
         raise Found(share_roots.name, "all", "it is of no closing")
@@ -52,13 +57,7 @@ def check_closings(connection: Connection) -> None:
 
 
 def _check_row(connection: Connection, it: Closing, before: Closing | None) -> None:
-    follows = (
-        (it.number, it.previous) == (1, GENESIS_HASH)
-        if before is None
-        else (it.number, it.previous, it.first_settlement, it.book)
-        == (before.number + 1, before.hash, before.last_settlement + 1, before.book)
-    )
-    if not follows:
+    if before is not None and (it.first_settlement, it.book) != (before.last_settlement + 1, before.book):
         raise Found(TABLE, it.number, "it does not follow the one before it")
     digest = closing_hash(msgspec.to_builtins(it))
     if it.hash != digest.hex():

@@ -1,7 +1,7 @@
 """The chain of roots against the ledger: every day that was closed has the total and the head that the ledger
 has for it, follows the one before it, and is signed by the key that it names.
 
-Where the key is there, the tree of each is built again. Must not know: where the key is kept.
+Where its key is there, the tree of each is built again. Must not know: where the key is kept.
 """
 
 from collections import defaultdict
@@ -11,10 +11,12 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from payouts.audit.finding import Found
+from payouts.audit.key_changes import Links
 from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import root_hash, signed_by
 from payouts.proof.key import ProofKey
+from payouts.proof.key_changes import changes_of_keys
 from payouts.proof.roots import DAY_S, Root, roots
 from payouts.proof.tree import BadTree, Tree
 from payouts.schemas.money import ledger_accounts, ledger_transactions, ledger_transfers, tenants
@@ -29,14 +31,17 @@ def check_roots(connection: Connection, key: ProofKey | None = None) -> None:
     found = roots(connection)
     if len(found) != connection.scalar(select(func.count()).select_from(liability_roots)):
         raise Found(TABLE, "all", "the book is bound to no chain")
+    links = Links(changes_of_keys(connection), TABLE)
     if not found:
-        return
+        return links.ends()
     changes = _changes_sat(connection)
     days, owed = sorted(changes), dict[str, int]()
     before: Root | None = None
     at = 0
     for root in found:
         day = (date.fromisoformat(root.day) - EPOCH).days
+        if not links.passes(root.number, root.previous, root.key, root.hash):
+            raise Found(TABLE, root.number, "it does not follow the one before it")
         _check_row(connection, root, before, day)
         while at < len(days) and days[at] <= day:
             for tenant, change_sat in changes[days[at]].items():
@@ -44,26 +49,19 @@ def check_roots(connection: Connection, key: ProofKey | None = None) -> None:
             at += 1
         if sum(owed.values()) != root.total_sat:
             raise Found(TABLE, root.number, f"{sum(owed.values())} sat were owed at the end of {root.day}")
-        if key is not None and root.key == key.public.hex():
-            _check_tree(root, owed, key, day)
+        if key is not None and (signer := key.of(root.key)) is not None:
+            _check_tree(root, owed, signer, day)
         before = root
+    links.ends()
 
 
 def _check_row(connection: Connection, root: Root, before: Root | None, day: int) -> None:
     content = msgspec.to_builtins(root)
     digest = root_hash(content)
-    if before is None:
-        follows = (root.number, root.previous) == (1, GENESIS_HASH)
-    else:
+    if before is not None:
         after = str(date.fromisoformat(before.day) + timedelta(days=1))
-        follows = (root.number, root.previous, root.day, root.book) == (
-            before.number + 1,
-            before.hash,
-            after,
-            before.book,
-        )
-    if not follows:
-        raise Found(TABLE, root.number, "it does not follow the one before it")
+        if (root.day, root.book) != (after, before.book):
+            raise Found(TABLE, root.number, "it does not follow the one before it")
     if root.hash != digest.hex():
         raise Found(TABLE, root.number, "its hash is not that of its content")
     if not _is_signed(root, digest):

@@ -41,6 +41,13 @@ big end first.
     pair    tagged("angara/pair", left | right); beside the last one of an odd number stand 32 zeros
     settled tagged("angara/settled", "settlement" as canonical JSON)
     closing tagged("angara/closing", the row without "hash" and "signature" as canonical JSON), signed
+    change  tagged("angara/key", the row without "hash", "signature", "former_signature" as canonical JSON),
+            signed by the new key and by the former one
+
+Roots and closings are chains: each names the hash of the one before it. A change of the pool's key stands in
+both, between the rows that the former key signed and those of the new one. With --key of either, and --roots,
+keys are followed from one to the next by what each signed; one that was lost signed nothing, and is said.
+A list itself is checked where it is the file, and with --previous that it says what it said before.
 
 Both sums are in a node's hash, for else a pool could tell one client that the other side is less than it is
 (Chalkias and others, Broken Proofs of Solvency, 2022). The name is in the leaf, so no two tenants can be
@@ -215,6 +222,11 @@ def receipt_hash(row: Dict[str, Any]) -> bytes:
 def closing_hash(row: Dict[str, Any]) -> bytes:
     """Of a row of the chain of closings."""
     return row_hash("angara/closing", row)
+
+
+def key_change_hash(row: Dict[str, Any]) -> bytes:
+    """Of a change of the key, in the chain of roots and in that of closings."""
+    return row_hash("angara/key", {k: v for k, v in row.items() if k != "former_signature"})
 
 
 NOTHING = bytes(32)  # beside the last one of an odd number
@@ -470,7 +482,190 @@ def check_file(data: bytes, value: Any, report: Report) -> None:
     )
 
 
-def check_statement(value: Any, report: Report, key: Optional[bytes] = None) -> None:
+# Keys, and the chains that they sign
+
+KEY_CHANGE = {
+    *("change", "former", "key", "root", "root_hash", "closing", "closing_hash", "lost", "at_utc"),
+    *("network", "genesis", "book", "previous", "hash", "signature", "former_signature"),
+}
+ZEROS = "0" * 64  # before the first of a chain
+
+
+def is_change(row: Any) -> bool:
+    return "change" in table(row, "a row of a list")
+
+
+def signed_by_former(row: Any) -> bool:
+    """Whether the key before a change signed it: nothing is there where that key is lost."""
+    if yes_or_no(row, "lost"):
+        return False
+    return signed_by(unhex(row, "former", 32), key_change_hash(row), unhex(row, "former_signature", 64))
+
+
+class Keys:
+    """The key that is known, and those of a list that follow it or go before it: each change is signed by the
+    key before it."""
+
+    def __init__(self, known: bytes, listed: Any = None) -> None:
+        self.known = known.hex()
+        self.sound = {self.known}
+        changes = [it for it in listed if is_change(it)] if isinstance(listed, list) else []
+        self.replaced = {text(it, "former"): moment(it, "at_utc") for it in changes}
+        signed = [(it["former"], text(it, "key")) for it in changes if signed_by_former(it)]
+        for former, key in signed:
+            self.sound |= {key} if former in self.sound else set()
+        for former, key in reversed(signed):
+            self.sound |= {former} if key in self.sound else set()
+
+    def check(self, what: str, signer: str, report: Report) -> bool:
+        if signer not in self.sound:
+            report.wrong.append(
+                f"{what} is {signer}, which does not follow from the one that you gave, {self.known}: no change"
+                " to it is signed by that, or --roots is not given"
+            )
+        elif signer == self.known:
+            report.good.append(f"{what} is the one that you gave")
+        else:
+            report.good.append(f"{what} is {signer}: the one that you gave signed it, or it that one")
+        if signer in self.replaced:
+            report.open.append(
+                f"{what}: it was replaced at {utc(self.replaced[signer])}, and whoever has it can still sign"
+                " what is of before: hold it against what you were given then"
+            )
+        return signer in self.sound
+
+
+def check_change(row: Any, report: Report) -> None:
+    """A change of the key, by itself."""
+    if row.keys() != KEY_CHANGE:
+        raise Unreadable("a change of keys has other members than it should")
+    for name in ("former", "key", "root_hash", "closing_hash", "genesis", "book", "previous"):
+        unhex(row, name, 32)
+    number = natural(row, "change")
+    for name in ("root", "closing"):
+        natural(row, name)
+    text(row, "network")
+    moment(row, "at_utc")
+    digest, found = unhex(row, "hash", 32), key_change_hash(row)
+    report.same(f"hash of change {number} of keys", digest.hex(), found.hex())
+    report.check(
+        signed_by(unhex(row, "key", 32), found, unhex(row, "signature", 64)),
+        "",
+        f"change {number} of keys is not signed by the new key",
+    )
+    if yes_or_no(row, "lost"):
+        report.same(f"signature of a lost key, of change {number}", text(row, "former_signature"), "")
+        report.open.append(
+            f"why the key is {row['key']} from change {number} on: the one before it, {row['former']}, did not"
+            " sign that, as it is lost. Whoever the pool is says so in the way in which he told you the first"
+        )
+    elif not signed_by_former(row):
+        report.wrong.append(f"change {number} of keys is not signed by the former key")
+
+
+class Chain:
+    """Rows of a list, each of which names the one before it, and the changes of the key among them. `what`
+    they are: root, or closing."""
+
+    def __init__(self, what: str, report: Report) -> None:
+        self.what, self.report = what, report
+        self.row: Any = None
+        self.change: Any = None
+        self.number: Optional[int] = None
+        self.link: Optional[str] = None
+        self.key: Optional[str] = None
+
+    def goes_on(self, row: Any) -> None:
+        number, same = natural(row, "number"), self.report.same
+        if self.number is not None:
+            same(f"number of a {self.what}", number, self.number + 1)
+        if self.link is not None or number == 1:
+            same(f"what is before {self.what} {number}", text(row, "previous"), self.link or ZEROS)
+        else:
+            self.report.open.append(f"{self.what}s before {number}: the list begins there")
+        self._signed(row, f"{self.what} {number}", text(row, "key"))
+        self.row, self.number, self.link = row, number, text(row, "hash")
+
+    def changes_key(self, row: Any) -> None:
+        check_change(row, self.report)
+        number, behind, same = row["change"], row[self.what], self.report.same
+        if self.number is not None:
+            same(f"{self.what} that change {number} of keys is behind", behind, self.number)
+        if self.link is not None or behind == 0:
+            same(f"what is before change {number} of keys", row[f"{self.what}_hash"], self.link or ZEROS)
+        if self.change is not None or number == 1:
+            before = (0, ZEROS) if self.change is None else (self.change["change"], self.change["hash"])
+            same(f"change before change {number} of keys", (number - 1, row["previous"]), before)
+        self._signed(row, f"change {number} of keys", row["former"])
+        self.change, self.number, self.link, self.key = row, behind, row["hash"], row["key"]
+
+    def _signed(self, row: Any, name: str, key: str) -> None:
+        """By whose turn it is, in the same book as the one before it."""
+        if self.key not in (None, key):
+            self.report.wrong.append(f"{name} is of the key {key}, and nothing changed {self.key} to that")
+        before = self.row or self.change
+        if before is not None and any(row[it] != before[it] for it in ("network", "genesis", "book")):
+            self.report.wrong.append(f"{name} is not of the same book as the one before it")
+        self.key = key
+
+
+def check_list(chain: Any, report: Report, key: Optional[Keys]) -> None:
+    """A list of roots, or of closings."""
+    if any("first_settlement" in table(it, "a row of a list") for it in chain):
+        check_closings(chain, [], report, key)
+    else:
+        check_roots(chain, None, report, key)
+
+
+def is_list(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and bool({"day", "first_settlement", "change"} & first.keys())
+
+
+def place_in_list(row: Any) -> Tuple[str, int]:
+    if is_change(row):
+        return "change of keys", natural(row, "change")
+    return ("closing" if "first_settlement" in row else "root"), natural(row, "number")
+
+
+def really_signed(row: Any) -> Optional[str]:
+    """The key that said it: of a change the former one."""
+    if is_change(row):
+        return row["former"] if signed_by_former(row) else None
+    digest = closing_hash(row) if "first_settlement" in row else root_hash(row)
+    holds = digest == unhex(row, "hash", 32)
+    holds = holds and signed_by(unhex(row, "key", 32), digest, unhex(row, "signature", 64))
+    return text(row, "key") if holds else None
+
+
+def check_told(chain: Any, known: Any, report: Report) -> None:
+    """That a list says of everything what an earlier one said."""
+    here, found, wrong = {place_in_list(it): it for it in chain}, 0, len(report.wrong)
+    kind = "closing" if any(what == "closing" for what, _ in here) else "root"
+    begins = min((number for what, number in here if what == kind), default=0)
+    for row in known if isinstance(known, list) else [known]:
+        what, number = place_in_list(row)
+        now = here.get((what, number))
+        if now is None:
+            if (natural(row, kind) if is_change(row) else number) >= begins:
+                report.wrong.append(f"{what} {number}, which you were given before, is missing")
+        elif unhex(now, "hash", 32) != unhex(row, "hash", 32):
+            signers = really_signed(now), really_signed(row)
+            two = f", and {signers[0]} signed both: keep both files, they prove it" if signers[0] else ""
+            report.wrong.append(
+                f"{what} {number} is another one than you were given before"
+                + (two if signers[0] == signers[1] else "")
+            )
+        else:
+            found += 1
+    if len(report.wrong) == wrong:
+        report.good.append(f"{found} rows are as you were given them before")
+
+
+# Statements
+
+
+def check_statement(value: Any, report: Report, key: Optional[Keys] = None) -> None:
     """Everything that one statement says of itself."""
     statement = table(member(value, "statement"), "statement")
     content = text(value, "content_sha256", "[0-9a-f]{64}")
@@ -694,7 +889,7 @@ def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any
         report.wrong.append(f"rate {number}: {price.scheme} less {price.fee_bps} bps is none of your terms")
 
 
-def check_signature(value: Any, proof: Any, report: Report, key: Optional[bytes]) -> None:
+def check_signature(value: Any, proof: Any, report: Report, key: Optional[Keys]) -> None:
     if natural(proof, "version") != VERSION:
         raise Unreadable(f"this program knows proofs of version {VERSION}")
     known = {"version", "root", "leaves", "settlements", "signature"}
@@ -710,7 +905,7 @@ def check_signature(value: Any, proof: Any, report: Report, key: Optional[bytes]
     if key is None:
         report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
     else:
-        report.check(key == signer, "which is the key that you gave", f"you gave the key {key.hex()}")
+        key.check("key of the statement", signer.hex(), report)
 
 
 ROOT = (
@@ -791,35 +986,28 @@ LEAF = {"index", "amount_sat", "nonce", "path"}
 
 
 def check_roots(
-    chain: Any, root: Optional[Any], report: Report, key: Optional[bytes], of: str = "statement"
+    chain: Any, root: Optional[Any], report: Report, key: Optional[Keys], of: str = "statement"
 ) -> None:
     """A list of roots: one chain of one book, and the root of a statement, or of a reserve, is in it."""
     if not isinstance(chain, list) or not 0 < len(chain) <= ROOTS_MAX:
         raise Unreadable(f"the roots are no list of 1 to {ROOTS_MAX}")
     wrong = len(report.wrong)
-    before: Any = None
+    links = Chain("root", report)
     for row in chain:
+        if is_change(row):
+            links.changes_key(row)
+            continue
         alone = Report()
         check_root(row, alone)
         report.wrong += alone.wrong
-        number = natural(row, "number")
-        if before is None:
-            if number == 1:
-                report.same("what is before root 1", text(row, "previous"), "0" * 64)
-            else:
-                report.open.append(f"roots before {number}: the list begins there")
-        else:
-            report.same("number of a root", number, natural(before, "number") + 1)
-            report.same(f"what is before root {number}", text(row, "previous"), text(before, "hash"))
+        before = links.row
+        if before is not None:
             later = day_number(text(before, "day"), "day") < day_number(text(row, "day"), "day")
             later &= natural(before, "ledger_seq") <= natural(row, "ledger_seq")
-            same = all(row[it] == before[it] for it in ("network", "genesis", "book"))
-            report.check(later and same, "", f"root {number} is not of the same book, and later")
-            if row["key"] != before["key"]:
-                report.open.append(f"why the key is another from root {number} on")
-        before = row
-    if key is not None and before is not None:
-        report.same("key of the newest root", text(before, "key"), key.hex())
+            report.check(later, "", f"root {natural(row, 'number')} is not later than the one before it")
+        links.goes_on(row)
+    if key is not None and links.key is not None:
+        key.check("key of the newest root", links.key, report)
     if root is not None:
         report.check(
             root in chain,
@@ -827,7 +1015,8 @@ def check_roots(
             f"root {natural(root, 'number')} of the {of} is not in the list: others see another",
         )
     if len(report.wrong) == wrong:
-        report.good.append(f"{len(chain)} roots are one chain, and the {of}'s is one of them")
+        mine = "" if root is None else f", and the {of}'s is one of them"
+        report.good.append(f"{len(chain)} rows of roots are one chain{mine}")
 
 
 def check_previous(value: Any, previous: Any, report: Report) -> None:
@@ -861,7 +1050,7 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
             report.same(f"{name} of the root, against the statement before", root[name], old[name])
         number, earlier = natural(root, "number"), natural(old, "number")
         report.check(earlier < number, "", "its root is not later than that of the statement before")
-        if number == earlier + 1:
+        if number == earlier + 1 and root["key"] == old["key"]:
             report.same("what is before the root", text(root, "previous"), text(old, "hash"))
         else:
             report.open.append(f"the chain from root {earlier} to root {number}: give --roots")
@@ -987,7 +1176,7 @@ class Work:
         return beyond > 0 and beyond**2 > SHARES_SIGMAS**2 * self.expected
 
 
-def check_hour(value: Any, report: Report, key: Optional[bytes]) -> None:
+def check_hour(value: Any, report: Report, key: Optional[Keys]) -> None:
     """A tenant's shares of an hour, all of them or one."""
     check_exact(value, ("version", "tenant", "hour_utc", "whole", "closings", "settlements"), "the file")
     if natural(value, "version") != VERSION:
@@ -1001,7 +1190,7 @@ def check_hour(value: Any, report: Report, key: Optional[bytes]) -> None:
         if key is None:
             report.open.append(f"whose key {signer} is: give the one you know with --key")
         else:
-            report.same("key of a closing", signer, key.hex())
+            key.check("key of a closing", signer, report)
     numbers = [natural(row, "number") for row in value["closings"]]
     entries = rows(value, "settlements", SETTLEMENTS_MAX)
     used = [natural(it, "closing") for it in entries]
@@ -1158,40 +1347,33 @@ def compare_work(own: Work, sent: Work, report: Report) -> None:
     )
 
 
-def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[bytes]) -> None:
+def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[Keys]) -> None:
     """A list of closings: one chain of one book, and those of the file are in it. Each is in the hash of the
     one after it, so the newest signature is of all."""
     if not isinstance(chain, list) or not 0 < len(chain) <= CLOSINGS_MAX:
         raise Unreadable(f"the closings are no list of 1 to {CLOSINGS_MAX}")
     wrong = len(report.wrong)
-    before: Any = None
+    links = Chain("closing", report)
     for row in chain:
+        if is_change(row):
+            links.changes_key(row)
+            continue
         alone = Report()
         check_closing(row, alone, signed=row is chain[-1])
         report.wrong += alone.wrong
-        number = natural(row, "number")
-        if before is None:
-            if number == 1:
-                report.same("what is before closing 1", text(row, "previous"), "0" * 64)
-            else:
-                report.open.append(f"closings before {number}: the list begins there")
-        else:
-            report.same("number of a closing", number, before["number"] + 1)
-            report.same(f"what is before closing {number}", row["previous"], before["hash"])
+        number, before = natural(row, "number"), links.row
+        if before is not None:
             report.same(
                 f"first settlement of closing {number}",
                 row["first_settlement"],
                 before["last_settlement"] + 1,
             )
             later = before["ledger_seq"] <= row["ledger_seq"]
-            same = all(row[it] == before[it] for it in ("network", "genesis", "book"))
-            report.check(later and same, "", f"closing {number} is not of the same book, and later")
-            if row["key"] != before["key"]:
-                report.open.append(f"why the key is another from closing {number} on")
-        before = row
-    if key is not None:
-        report.same("key of the newest closing", before["key"], key.hex())
-    at = {row["number"]: row for row in chain}
+            report.check(later, "", f"closing {number} is not later than the one before it")
+        links.goes_on(row)
+    if key is not None and links.key is not None:
+        key.check("key of the newest closing", links.key, report)
+    at = {row["number"]: row for row in chain if not is_change(row)}
     for row in shown:
         report.check(
             at.get(row["number"]) == row,
@@ -1199,7 +1381,8 @@ def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[b
             f"closing {row['number']} of the shares is not in the list: others see another",
         )
     if len(report.wrong) == wrong:
-        report.good.append(f"{len(chain)} closings are one chain, and those of the shares are in it")
+        mine = ", and those of the shares are in it" if shown else ""
+        report.good.append(f"{len(chain)} rows of closings are one chain{mine}")
 
 
 def check_against(value: Any, other: Any, report: Report) -> None:
@@ -1477,7 +1660,7 @@ def check_receipt_signature(row: Any, report: Report) -> None:
         report.same(f"signature of receipt {number}, which has no key", text(row, "signature"), "")
 
 
-def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> None:
+def check_receipts(chain: List[Any], report: Report, key: Optional[Keys]) -> None:
     """Receipts one after the other: none is missing or there twice, each goes on from the one before."""
     if not 0 < len(chain) <= RECEIPTS_MAX:
         raise Unreadable(f"the receipts are no list of 1 to {RECEIPTS_MAX}")
@@ -1505,7 +1688,7 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> No
         before = row
     check_hours(chain, report)
     if key is not None:
-        report.same("key of the newest receipt", text(last, "key"), key.hex())
+        check_receipt_keys(chain, report, key)
     elif text(last, "key"):
         report.open.append(f"whose key {text(last, 'key')} is: give the one you know with --key")
     unsigned = sum(not text(it, "key") for it in chain)
@@ -1520,6 +1703,20 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[bytes]) -> No
         )
         if "made_good" in last:
             tell_made_good(chain, report)
+
+
+def check_receipt_keys(chain: List[Any], report: Report, key: Keys) -> None:
+    """Each is signed by a key that follows from the known one, in its time."""
+    if not text(chain[-1], "key"):
+        report.wrong.append("the newest receipt is not signed, and a key is given that should have signed it")
+    for signer in dict.fromkeys(text(it, "key") for it in chain):
+        if signer:
+            key.check("key of receipts", signer, report)
+    for row in chain:
+        if moment(row, "hour_utc") >= key.replaced.get(text(row, "key"), 1 << 62):
+            report.wrong.append(
+                f"receipt {natural(row, 'number')} is of an hour in which its key was replaced already"
+            )
 
 
 def tell_made_good(chain: List[Any], report: Report) -> None:
@@ -1757,11 +1954,13 @@ def tell_what_is_open_of_receipts(report: Report) -> None:
     ]
 
 
-def checked_receipts(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]) -> None:
+def checked_receipts(
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
+) -> None:
     """Raises Unreadable."""
-    if arguments.roots is not None:
-        raise Unreadable("--roots is for statements")
     chain = value if isinstance(value, list) else [value]
+    if listed is not None:  # which has the changes of keys
+        check_list(listed, report, key)
     check_receipts(chain, report, key)
     if (path := previous_one(arguments)) is not None:
         before = parsed(read(path))
@@ -1794,7 +1993,7 @@ def line_work(line: Any) -> int:
     return int(done)
 
 
-def check_invoice(value: Any, report: Report, key: Optional[bytes]) -> None:
+def check_invoice(value: Any, report: Report, key: Optional[Keys]) -> None:
     """Everything that one invoice says of itself."""
     invoice = table(member(value, "invoice"), "invoice")
     if value.keys() - {"proof"} != {"content_sha256", "invoice"} or invoice.keys() - {"address"} != INVOICE:
@@ -1851,7 +2050,7 @@ def check_lines(invoice: Any, ends: int, report: Report) -> None:
         )
 
 
-def check_invoice_signature(value: Any, report: Report, key: Optional[bytes]) -> None:
+def check_invoice_signature(value: Any, report: Report, key: Optional[Keys]) -> None:
     proof = value.get("proof")
     if proof is None:
         report.open.append("who made the invoice, and whether it was changed: it is not signed")
@@ -1871,7 +2070,11 @@ def check_invoice_signature(value: Any, report: Report, key: Optional[bytes]) ->
     if key is None:
         report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
     else:
-        report.check(key == signer, "which is the key that you gave", f"you gave the key {key.hex()}")
+        key.check("key of the invoice", signer.hex(), report)
+        if signer.hex() in key.replaced:
+            report.wrong.append(
+                f"the key {signer.hex()} was replaced: ask for the invoice again, it is signed by the new one"
+            )
 
 
 def check_invoice_chain(invoices: List[Any], report: Report) -> None:
@@ -1979,10 +2182,14 @@ def check_charged(hour: int, of: Hour, terms: Any, within: bool, report: Report)
         )
 
 
-def checked_invoice(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]) -> None:
+def checked_invoice(
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
+) -> None:
     """Raises Unreadable."""
-    if (arguments.roots, arguments.counted, arguments.reserve) != (None, None, None):
-        raise Unreadable("--roots, --counted and --reserve are not for invoices")
+    if (arguments.counted, arguments.reserve) != (None, None):
+        raise Unreadable("--counted and --reserve are not for invoices")
+    if listed is not None:  # which has the changes of keys
+        check_list(listed, report, key)
     check_invoice(value, report, key)
     invoices = [value["invoice"]]
     for path in arguments.previous or ():
@@ -2276,7 +2483,7 @@ def ripemd160(data: bytes) -> bytes:
     return b"".join(little(it, 4) for it in state)
 
 
-def check_reserve(row: Any, report: Report, key: Optional[bytes]) -> int:
+def check_reserve(row: Any, report: Report, key: Optional[Keys]) -> int:
     """All that a reserve says of itself; what coins are worth that are signed for."""
     check_exact(row, RESERVE, "a reserve")
     if natural(row, "version") != VERSION:
@@ -2295,7 +2502,9 @@ def check_reserve(row: Any, report: Report, key: Optional[bytes]) -> int:
     if key is None:
         report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
     else:
-        report.check(key == signer, "which is the key that you gave", f"you gave the key {key.hex()}")
+        key.check("key of the reserve", signer.hex(), report)
+        late = root["key"] != signer.hex() and signer.hex() in key.replaced
+        report.check(not late, "", "the reserve is signed by a key that its root's had replaced")
     if root["key"] != signer.hex():
         report.open.append("why the reserve has another key than its root")
     signed_sat = check_coins(row, check_block(row, root, report), report)
@@ -2396,21 +2605,21 @@ def check_covers(root: Any, signed_sat: int, report: Report) -> None:
 
 
 def checked_reserve(
-    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
 ) -> Report:
     """Raises Unreadable."""
     if arguments.previous is not None or arguments.counted is not None:
         raise Unreadable("--previous and --counted are for other files, and this is a reserve")
     signed_sat = check_reserve(value, report, key)
     check_covers(value["root"], signed_sat, report)
-    if arguments.roots is not None:
-        check_roots(parsed(read(arguments.roots)), value["root"], report, key, "reserve")
+    if listed is not None:
+        check_roots(listed, value["root"], report, key, "reserve")
     else:
         report.open.append("whether everybody is shown the same root: give --roots, the list of them")
     return report
 
 
-def check_beside(path: str, root: Any, report: Report, key: Optional[bytes]) -> None:
+def check_beside(path: str, root: Any, report: Report, key: Optional[Keys]) -> None:
     """The reserve that was published beside a statement's root."""
     data, beside = read(path), Report()
     row = table(parsed(data), "the reserve")
@@ -2435,31 +2644,35 @@ def previous_one(arguments: argparse.Namespace) -> Optional[str]:
 
 def checked(arguments: argparse.Namespace) -> Report:
     """Raises Unreadable."""
-    report, key = Report(), None if arguments.key is None else unhex({"key": arguments.key}, "key", 32)
-    data = read(arguments.statement)
+    report, data = Report(), read(arguments.statement)
     value = parsed(data)
+    listed = None if arguments.roots is None else parsed(read(arguments.roots))
+    known = None if arguments.key is None else unhex({"key": arguments.key}, "key", 32)
+    key = None if known is None else Keys(known, value if is_list(value) else listed)
+    if is_list(value):
+        return checked_list(arguments, value, report, key)
     check_file(data, value, report)
     if isinstance(value, dict) and "closings" in value:
-        return checked_shares(arguments, value, report, key)
+        return checked_shares(arguments, value, report, key, listed)
     if isinstance(value, dict) and "invoice" in value:
-        checked_invoice(arguments, value, report, key)
+        checked_invoice(arguments, value, report, key, listed)
         return report
     if arguments.against is not None:
         raise Unreadable("--against is for shares and invoices")
     if arguments.reserve is not None and not (isinstance(value, dict) and "statement" in value):
         raise Unreadable("--reserve is for statements")
     if isinstance(value, dict) and "coins" in value:
-        return checked_reserve(arguments, value, report, key)
+        return checked_reserve(arguments, value, report, key, listed)
     if (isinstance(value, list) and value) or (isinstance(value, dict) and "hour_utc" in value):
-        checked_receipts(arguments, value, report, key)
+        checked_receipts(arguments, value, report, key, listed)
         return report
     if arguments.counted is not None:
         raise Unreadable("--counted is for receipts of an order")
     table(value, "the file")
     check_statement(value, report, key)
     root = member(value["proof"], "root") if value.get("proof") is not None else None
-    if arguments.roots is not None:
-        check_roots(parsed(read(arguments.roots)), root, report, key)
+    if listed is not None:
+        check_roots(listed, root, report, key)
     elif root is not None:
         report.open.append(
             "whether everybody is shown the same root: give --roots, the list that is published"
@@ -2482,12 +2695,30 @@ def checked(arguments: argparse.Namespace) -> Report:
     return report
 
 
-def checked_shares(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[bytes]) -> Report:
+def checked_list(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys]) -> Report:
+    """Raises Unreadable."""
+    others = (arguments.roots, arguments.counted, arguments.against, arguments.reserve)
+    if others != (None, None, None, None):
+        raise Unreadable("a list is held against an earlier one, --previous, and nothing else")
+    check_list(value, report, key)
+    if key is None:
+        report.open.append("whose keys these are: give the one you know with --key")
+    if (path := previous_one(arguments)) is not None:
+        check_told(value, parsed(read(path)), report)
+    else:
+        report.open.append("whether it says what it said before: give the list that you have with --previous")
+    report.open.append("whether others are given the same: compare the hash of the newest row with theirs")
+    return report
+
+
+def checked_shares(
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
+) -> Report:
     if arguments.previous is not None:
         raise Unreadable("--previous is for statements, and these are shares")
     check_hour(value, report, key)
-    if arguments.roots is not None:
-        check_closings(parsed(read(arguments.roots)), value["closings"], report, key)
+    if listed is not None:
+        check_closings(listed, value["closings"], report, key)
     else:
         report.open.append("whether everybody is shown the same closings: give --roots, the list of them")
     if arguments.against is not None:
@@ -2515,7 +2746,7 @@ def parser() -> argparse.ArgumentParser:
         description="Check what a pool signed, without trusting it.",
     )
     found.add_argument(
-        "statement", help="the statement, receipts of an order, an invoice, shares, or reserve, JSON"
+        "statement", help="the statement, receipts of an order, an invoice, shares, reserve, or roots, JSON"
     )
     found.add_argument("--key", metavar="PUBKEY", help="the pool's key, 64 hex digits, as you know it")
     found.add_argument("--roots", metavar="FILE", help="the published list of roots, or of closings, JSON")
@@ -2523,7 +2754,7 @@ def parser() -> argparse.ArgumentParser:
         "--previous",
         metavar="FILE",
         action="append",
-        help="the statement of the period before, or receipts that you have, or each invoice before, JSON",
+        help="the statement before, or receipts or a list that you have, or each invoice before, JSON",
     )
     found.add_argument("--counted", metavar="FILE", help="of receipts: what your own pool counted, CSV")
     found.add_argument(

@@ -22,7 +22,8 @@ from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import canonical, closing_hash, settled_leaf, share_leaf
 from payouts.proof.key import ProofKey
-from payouts.proof.roots import binding, next_link
+from payouts.proof.links import next_link, see_that_it_signs
+from payouts.proof.roots import binding
 from payouts.proof.share_tree import Share, Tree, in_order, packed
 from payouts.rates import PSAT_PER_SAT
 from payouts.schemas.many import among
@@ -124,6 +125,7 @@ def due(connection: Connection) -> tuple[int, int] | None:
 def closed(connection: Connection, key: ProofKey, first: int, last: int, from_log2: int) -> ToNote:
     """The closing of these settlements, which are due, with shares whose hash is of difficulty 2**from_log2
     or more. Reads only. Raises NoSigning."""
+    see_that_it_signs(connection, key)
     bound = binding(connection)
     assert bound is not None
     network, genesis, book_id = bound

@@ -2,7 +2,7 @@
 with their way to it, every settlement that the credits are the sum of, and a signature over all of that.
 
 Invariants: nothing in it depends on when it is asked for, nor how often. A statement has it where its last
-day was closed with the key that is there now. Must not know: how it is shown, and whether all of the period's
+day was closed with a key that is there now. Must not know: how it is shown, and whether all of the period's
 work is in the books yet: who asks makes sure of that.
 """
 
@@ -63,14 +63,15 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def proof_of(connection: Connection, statement: Statement, key: ProofKey) -> Proof | None:
-    """None where its last day has no root of this key. Raises StatementWrong where the root is of other
-    balances."""
+    """By this key, or the one before it that closed its last day; None where neither did. Raises
+    StatementWrong where the root is of other balances."""
     period = period_of(statement)
     day = (period.to_day - timedelta(days=1) - EPOCH).days
     root = root_of(connection, day)
-    if root is None or root.key != key.public.hex():
+    signer = None if root is None else key.of(root.key)
+    if root is None or signer is None:
         return None
-    tree = tree_of(connection, key, day, root.book)
+    tree = tree_of(connection, signer, day, root.book)
     if (tree.root.hash.hex(), tree.root.sum_sat) != (root.root, root.total_sat):
         raise StatementWrong(f"root {root.number} is not that of the balances at the end of {root.day}")
     leaves = tree.leaves(statement.tenant)
@@ -91,7 +92,7 @@ def proof_of(connection: Connection, statement: Statement, key: ProofKey) -> Pro
         settlements=_settlements(connection, tenant_number(connection, statement.tenant), period),
     )
     content: dict[str, Any] = msgspec.to_builtins(proof)
-    signature = key.sign(signed_message(statement.content_hash, content))
+    signature = signer.sign(signed_message(statement.content_hash, content))
     return msgspec.structs.replace(proof, signature=signature.hex())
 
 

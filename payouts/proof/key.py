@@ -21,9 +21,12 @@ class NoSigning(ValueError):
 
 
 class ProofKey:
-    """Raises NoSigning where it is none."""
+    """The key that signs now. `former`: those that signed before it, as far as they are still there; `lost`:
+    the public key, in hex, of one that nobody has any more. Raises NoSigning where it is none."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(
+        self, secret: bytes, *, former: tuple["ProofKey", ...] = (), lost: str | None = None
+    ) -> None:
         from coincurve import PrivateKey  # read only where something is signed
 
         if len(secret) != SECRET_BYTES:
@@ -33,9 +36,14 @@ class ProofKey:
         except ValueError:
             raise NoSigning("it is no key") from None
         self.public = self._key.public_key.format(compressed=True)[1:]
+        self.former, self.lost = former, lost
 
     def __repr__(self) -> str:
         return f"ProofKey({self.public.hex()})"
+
+    def of(self, public: str) -> "ProofKey | None":
+        """The one of that public key, in hex: itself, or one before it."""
+        return next((it for it in (self, *self.former) if it.public.hex() == public), None)
 
     def sign(self, message: bytes) -> bytes:
         """Of 32 bytes, which are a tagged hash. A wrong one could tell the key: it is looked at."""

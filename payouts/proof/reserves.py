@@ -17,6 +17,7 @@ from payouts.batches.psbt import IN_FINAL_WITNESS, IN_WITNESS_UTXO, Spend, encod
 from payouts.batches.transaction import Tx, TxInput, TxOutput, compact_size, decode_transaction, sha256d
 from payouts.proof.angara_verify import (
     VERSION,
+    Keys,
     Report,
     Unreadable,
     canonical,
@@ -26,7 +27,8 @@ from payouts.proof.angara_verify import (
     tagged,
 )
 from payouts.proof.key import ProofKey
-from payouts.proof.roots import Root, next_link
+from payouts.proof.links import next_link
+from payouts.proof.roots import Root
 from payouts.schemas.proof import reserves
 
 TAG = "angara/reserve"
@@ -112,7 +114,7 @@ def made(
     link: tuple[int, str],
 ) -> Reserve:
     """Of coins, with the heights of their blocks; `signed` is `to_sign` with their signatures, and `link` as
-    payouts.proof.roots.next_link has it. Raises BadReserve, NoSigning."""
+    payouts.proof.links.next_link has it. Raises BadReserve, NoSigning."""
     first, *others = ([it.hex() for it in one.witness] for one in signed.inputs)
     reserve = Reserve(
         version=VERSION,
@@ -142,7 +144,7 @@ def _check(reserve: Reserve, key: ProofKey) -> None:
     """As an auditor will."""
     report = Report()
     try:
-        signed_sat = check_reserve(msgspec.json.decode(msgspec.json.encode(reserve)), report, key.public)
+        signed_sat = check_reserve(msgspec.json.decode(msgspec.json.encode(reserve)), report, Keys(key.public))
     except Unreadable as error:
         raise BadReserve(str(error)) from None
     if report.wrong:

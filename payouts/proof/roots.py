@@ -14,12 +14,13 @@ from datetime import date, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import root_hash, tagged
 from payouts.proof.key import ProofKey
+from payouts.proof.links import next_link, see_that_it_signs
 from payouts.proof.tree import Tree
 from payouts.schemas.book import book
 from payouts.schemas.money import ledger_accounts, ledger_transactions, tenants
@@ -62,6 +63,7 @@ def due_day(connection: Connection) -> int | None:
 
 def closed(connection: Connection, key: ProofKey, day: int) -> Root:
     """The root of that day, which is due. Reads only. Raises BadTree, NoSigning."""
+    see_that_it_signs(connection, key)
     number, previous = next_link(connection, liability_roots)
     bound = binding(connection)
     assert bound is not None
@@ -84,13 +86,6 @@ def closed(connection: Connection, key: ProofKey, day: int) -> Root:
     )
     digest = root_hash(msgspec.to_builtins(root))
     return msgspec.structs.replace(root, hash=digest.hex(), signature=key.sign(digest).hex())
-
-
-def next_link(connection: Connection, chain: Table) -> tuple[int, str]:
-    """The number of a chain's next row, and the hash of the one before it."""
-    of = chain.c
-    last = connection.execute(select(of.number, of.hash).order_by(of.number.desc()).limit(1)).one_or_none()
-    return (last.number + 1, last.hash) if last else (1, GENESIS_HASH)
 
 
 def note(connection: Connection, root: Root) -> bool:

@@ -18,6 +18,7 @@ from payouts.book_time import latest_s
 from payouts.ledger import GENESIS_HASH
 from payouts.proof.angara_verify import canonical
 from payouts.proof.key import ProofKey
+from payouts.proof.links import see_that_it_signs
 from payouts.proof.roots import binding
 from payouts.rates import PSAT_PER_SAT
 from payouts.receipts.hours import HOUR_S, Counts, counted_hours, end_s
@@ -83,6 +84,8 @@ def made(connection: Connection, order_id: int, until_hour: int, key: ProofKey |
         .join(upstreams, upstreams.c.id == orders.c.upstream_id)
         .where(orders.c.id == order_id)
     ).one()
+    if key is not None:
+        see_that_it_signs(connection, key)
     sale = sale_of(connection, order)
     before = last_receipt(connection, order_id)
     found = []

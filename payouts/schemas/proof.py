@@ -1,5 +1,6 @@
 """The tables of what is published: roots of what was owed to all tenants at the end of a day, closings, which
-have the root of each settlement's shares, and reserves, the coins beside a root: chains of signed rows.
+have the root of each settlement's shares, changes of the key, and reserves, the coins beside a root: chains of
+signed rows.
 
 Invariants: roots and reserves are append-only; a day has one root, later rows are of later days; a settlement
 is in one closing, and those of a closing follow those of the one before it. Must not know: the key.
@@ -36,6 +37,31 @@ liability_roots = table(
     CheckConstraint("day >= 0", name="day"),
     CheckConstraint("total_sat >= 0", name="total_sat"),
     CheckConstraint("leaves > 0", name="leaves"),
+)
+# `root` and `closing` are the newest of then, 0 where there was none; no signature of a key that was lost.
+key_changes = table(
+    "key_changes",
+    counted("number", "key_changes"),
+    words("former"),
+    words("key"),
+    number("root"),
+    words("root_hash"),
+    number("closing"),
+    words("closing_hash"),
+    number("lost"),  # the former key: 1, or 0
+    number("at_s"),
+    words("book"),
+    words("prev_hash"),
+    words("hash"),
+    words("signature"),
+    words("former_signature"),
+    UniqueConstraint("former"),
+    UniqueConstraint("key"),
+    UniqueConstraint("hash"),
+    CheckConstraint("key <> former", name="key"),
+    CheckConstraint("root >= 0", name="root"),
+    CheckConstraint("closing >= 0", name="closing"),
+    CheckConstraint("lost IN (0, 1)", name="lost"),
 )
 # Shares that were kept of a rate's hour and are in no root yet, as payouts.proof.share_tree packs them: those
 # that one transaction of a journal booked. From 2**from_log2 on it is all that there were.
@@ -103,4 +129,4 @@ reserves = table(
     Index(None, "root_number"),
 )
 
-APPEND_ONLY = ("liability_roots", "share_closings", "share_roots", "reserves")
+APPEND_ONLY = ("liability_roots", "key_changes", "share_closings", "share_roots", "reserves")

@@ -17,6 +17,7 @@ from payouts.proof import closings, roots
 from payouts.proof.key import NoSigning, ProofKey
 from payouts.proof.tree import BadTree
 from pool.books.database_waits import read_books, write_books
+from pool.books.signing_key import change_key
 from pool.books.store import Store
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ class DayClosing:
     async def keep(self) -> None:
         """Nothing that cannot be signed is a reason to stop: it is said, and tried again."""
         try:
+            await change_key(self._store, self._key)
             while (day := await read_books(self._store, roots.due_day)) is not None:
                 root = await read_books(self._store, partial(roots.closed, key=self._key, day=day))
                 if await write_books(self._store, partial(roots.note, root=root)):
@@ -62,6 +64,7 @@ class ShareClosing:
     async def keep(self) -> None:
         """As of days."""
         try:
+            await change_key(self._store, self._key)
             while (due := await read_books(self._store, closings.due)) is not None:
                 first, last = due
                 made = await read_books(

@@ -21,6 +21,7 @@ from payouts.receipts.hours import HOUR_S
 from payouts.receipts.rows import due_orders, made, note
 from pool.books.database_waits import read_books, write_books
 from pool.books.journal.positions import booked_until_s
+from pool.books.signing_key import change_key
 from pool.books.store import Store
 
 log = structlog.get_logger()
@@ -49,6 +50,8 @@ class ReceiptClosing:
             log.error("hour_not_closed", reason=str(error), again_in_s=KEEP_S)
 
     async def _close(self) -> None:
+        if self._key is not None:
+            await change_key(self._store, self._key)
         until_hour = await read_books(self._store, until)
         again = until_hour != self._looked_at
         for order_id in await read_books(

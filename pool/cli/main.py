@@ -128,7 +128,7 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def verify(
     statement: Annotated[
         Path,
-        typer.Argument(help="The statement, receipts of an order, an invoice, shares, or reserve, JSON."),
+        typer.Argument(help="The statement, receipts of an order, an invoice, shares, reserve, or roots, JSON."),
     ],
     key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
     roots: Annotated[
@@ -136,7 +136,7 @@ def verify(
     ] = None,
     previous: Annotated[
         list[Path] | None,
-        typer.Option(help="The statement before, or receipts that you have, or each invoice before, JSON."),
+        typer.Option(help="The statement before, receipts or a list that you have, each invoice before, JSON."),
     ] = None,
     counted: Annotated[
         Path | None, typer.Option(help="Of receipts: what the buyer's own pool counted, CSV.")

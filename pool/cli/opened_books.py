@@ -62,11 +62,11 @@ def settings_of(books: Books) -> PoolConfig:
 
 def proof_key_of(books: Books) -> ProofKey | None:
     """What statements are signed with, where settings say so. Raises BadConfig."""
-    if books.config is None or (path := settings_of(books).proof_key_file) is None:
+    if books.config is None or (settings := settings_of(books)).proof_key_file is None:
         return None
     from pool.proof_key import read_proof_key
 
-    return read_proof_key(path)
+    return read_proof_key(settings.proof_key_file, settings.proof_former_files, settings.proof_lost_key)
 
 
 @contextmanager

@@ -31,7 +31,8 @@ from payouts.proof.reserves import (
     to_sign,
     to_spend,
 )
-from payouts.proof.roots import newest_root, next_link, root_named
+from payouts.proof.links import next_link, see_that_it_signs
+from payouts.proof.roots import newest_root, root_named
 from payouts.schemas.proof import reserves
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import ChainNode, Coin, PayoutNodes
@@ -139,6 +140,7 @@ class Reserves:
             raise BadReserve("it is not the transaction that was exported")
         sources = await self._sources(node, deep)
         heights = {spend: coin.height for spend, coin in zip(coins, deep, strict=True)}
+        await self._books.read(see_that_it_signs, key)
         link = await self._books.read(next_link, reserves)
         reserve = await trio.to_thread.run_sync(
             made, root, height, header, challenge, heights, sources, signed, key, link

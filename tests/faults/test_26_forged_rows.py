@@ -39,6 +39,8 @@ from payouts.energy.terms import set_terms as set_hosting
 from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
 from payouts.proof import closings
+from payouts.proof.key import ProofKey
+from payouts.proof.key_changes import due_change, note_change
 from payouts.proof.reserves import note as note_reserve
 from payouts.proof.roots import closed, due_day, note
 from payouts.proof.share_tree import Share, packed
@@ -139,6 +141,9 @@ def live(store: Store) -> None:
         assert note_reserve(connection, Vault().reserve(root), "ann", NOW_S + 9000)
     with store.write() as connection:
         keep_shares(connection)
+        change = due_change(connection, ProofKey(bytes(31) + b"\5", former=(KEY,)))
+        assert change is not None
+        assert note_change(connection, change)
 
 
 def find_and_divide(connection: Connection) -> None:
@@ -394,6 +399,14 @@ FORGERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "is none of these books",
         ),
         ("UPDATE reserves SET root_number = 2", "reserves", "is missing"),
+    ),
+    "key_changes": (
+        (f"UPDATE key_changes SET key = '{'ab' * 32}'", "key_changes", "its hash is not that"),
+        (f"UPDATE key_changes SET signature = '{'ab' * 64}'", "key_changes", "not signed by its keys"),
+        (f"UPDATE key_changes SET former_signature = '{'ab' * 64}'", "key_changes", "not signed by its keys"),
+        ("UPDATE key_changes SET former_signature = ''", "key_changes", "not signed by its keys"),
+        ("UPDATE key_changes SET lost = 1", "key_changes", "its hash is not that"),
+        ("UPDATE key_changes SET number = 2", "key_changes", "does not follow the one"),
     ),
     "order_receipts": (
         ("UPDATE order_receipts SET bill_sat = bill_sat + 1", "order_receipts", "bills something else"),

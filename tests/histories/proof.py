@@ -13,11 +13,13 @@ from payouts.book_time import book_time
 from payouts.proof import angara_verify
 from payouts.proof.evidence import proof_of
 from payouts.proof.key import ProofKey
+from payouts.proof.key_changes import KeyChange, changes_of_keys, due_change, note_change
 from payouts.proof.roots import Root, closed, due_day, note, roots
 from payouts.statements.statement import statement
 from payouts.tallies import Tally
 from pool.books.book import bind
 from pool.books.store import Store
+from pool.cli.bookkeeping.proof import with_changes
 from pool.reports.render_json import render_json
 from pool.reports.statement_document import statement_document
 from tests.histories.statements import BOREALIS, DAY, DAY_S, History
@@ -28,10 +30,11 @@ Way = tuple[str | int, ...]
 
 
 class ClosedBook(History):
-    """Two tenants that mined, were credited, and of whom one is paid; days are closed by `close`."""
+    """Two tenants that mined, were credited, and of whom one is paid; days are closed by `close`, with `key`."""
 
     def __init__(self, store: Store, *, by_hand: bool = True) -> None:
         super().__init__(store)
+        self.key = KEY
         bind(store, "main")
         self.set_terms(DAY_S - 86_400, fee_bps=250, tenant_id=BOREALIS)
         for tenant_id in (1, BOREALIS):
@@ -64,7 +67,7 @@ class ClosedBook(History):
                 day = due_day(connection)
                 if day is None:
                     return tuple(new)
-                root = closed(connection, KEY, day)
+                root = closed(connection, self.key, day)
             with self.store.write() as connection:
                 assert note(connection, root)
             new.append(root)
@@ -77,10 +80,21 @@ class ClosedBook(History):
             of = statement(connection, tenant, from_day, from_day + timedelta(days))
             return render_json(statement_document(of, None if key is None else proof_of(connection, of, key)))
 
+    def change_key(self, key: ProofKey) -> KeyChange:
+        """As a pool does it that begins with another one."""
+        with self.store.read() as connection:
+            change = due_change(connection, key)
+        assert change is not None
+        with self.store.write() as connection:
+            assert note_change(connection, change)
+        self.key = key
+        return change
+
     def published(self) -> list[dict[str, Any]]:
         with self.store.read() as connection:
             found: list[dict[str, Any]] = msgspec.to_builtins(roots(connection))
-            return found
+            changes: list[dict[str, Any]] = msgspec.to_builtins(changes_of_keys(connection))
+            return with_changes(found, changes, "root")
 
 
 class Auditor:

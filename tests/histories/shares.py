@@ -13,11 +13,13 @@ from payouts.proof import angara_verify
 from payouts.proof.angara_verify import as_written, closing_hash, reaches, settled_leaf, share_leaf
 from payouts.proof.closings import Closing, closed, closings, due, note
 from payouts.proof.key import ProofKey
+from payouts.proof.key_changes import changes_of_keys
 from payouts.proof.share_proofs import shares_of_hour
 from payouts.proof.share_tree import Share, packed
 from payouts.schemas.proof import share_parts
 from payouts.tallies import Tally
 from pool.books.store import Store
+from pool.cli.bookkeeping.proof import with_changes
 from tests.histories.proof import KEY, ClosedBook
 from tests.histories.statements import ACME, BOREALIS, HOUR
 
@@ -94,7 +96,7 @@ class MinedHours(ClosedBook):
                 found = due(connection)
                 if found is None:
                     return new
-                made = closed(connection, KEY, *found, from_log2)
+                made = closed(connection, self.key, *found, from_log2)
             with self.store.write() as connection:
                 assert note(connection, made)
             new.append(made.closing)
@@ -106,7 +108,8 @@ class MinedHours(ClosedBook):
     def published_closings(self) -> list[dict[str, Any]]:
         with self.store.read() as connection:
             found: list[dict[str, Any]] = msgspec.to_builtins(closings(connection))
-            return found
+            changes: list[dict[str, Any]] = msgspec.to_builtins(changes_of_keys(connection))
+            return with_changes(found, changes, "closing")
 
 
 FIRST = HOUR + 5 * 24  # the hour of most tests: after all that the book began with

@@ -1,5 +1,5 @@
-"""The questions of what is signed: roots of what is owed to all tenants, closings, and reserves, for who
-publishes them; and a tenant's shares of an hour.
+"""The questions of what is signed: roots of what is owed to all tenants, closings, changes of the key, and
+reserves, for who publishes them; and a tenant's shares of an hour.
 
 Invariants: a tenant's user is told of its own shares alone. Must not know: how they are made.
 """
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from payouts.proof.angara_verify import as_written
 from payouts.proof.closings import Closing, closings
+from payouts.proof.key_changes import KeyChange, changes_of_keys
 from payouts.proof.reserves import NotedReserve, noted, signature_of
 from payouts.proof.roots import Root, roots
 from payouts.proof.share_proofs import HourOfShares, NoShares, shares_of_hour
@@ -161,6 +162,22 @@ def proof_reserve(desk: Desk, it: ProofReserve) -> WrittenReserve:
     )
 
 
+class ProofKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of them."""
+
+
+class KeyChanges(msgspec.Struct, frozen=True):
+    """In their order."""
+
+    changes: tuple[KeyChange, ...]
+
+
+def proof_keys(desk: Desk, it: ProofKeys) -> KeyChanges:
+    """Changes of the key that is signed with, each signed by the key before it where that was not lost. Each
+    stands between two roots, and between two closings, which name it."""
+    return KeyChanges(desk.read(changes_of_keys))
+
+
 class ProofShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The hour, UTC, like 2026-09-01T06; one share of it where its hash is given, as blocks' are written. A
     tenant's user needs not say whose."""
@@ -212,5 +229,6 @@ COMMANDS: Final[Commands] = {
     "proof.closings": Question(ProofClosings, proof_closings, Role.VIEWER),
     "proof.reserves": Question(ProofReserves, proof_reserves, Role.VIEWER),
     "proof.reserve": Question(ProofReserve, proof_reserve, Role.VIEWER),
+    "proof.keys": Question(ProofKeys, proof_keys, Role.VIEWER),
     "proof.shares": Question(ProofShares, proof_shares, Role.TENANT, shares_of),
 }

@@ -1,8 +1,8 @@
 """`angara ledger verify`: all that the books can prove, from the chain of bookings to the tables around it.
 
 In this order: the money (`payouts.audit.verify`), the book itself, references between rows, payouts,
-decisions, the journal and its log, users, edges, receipts of orders, the roots of closed days, closings, and
-reserves.
+decisions, the journal and its log, users, edges, receipts of orders, changes of the key that is signed with,
+the roots of closed days, closings, and reserves.
 What no row can prove, because one who may write to the database may write that too, is told in docs/books.md.
 
 Invariants: reads only, in the caller's transaction, which must see one moment.
@@ -19,6 +19,7 @@ from payouts.audit.checkpoint import Checkpoint
 from payouts.audit.closings import check_closings
 from payouts.audit.decisions import check_references, check_registry
 from payouts.audit.finding import Found
+from payouts.audit.key_changes import check_key_changes
 from payouts.audit.payouts import check_payouts
 from payouts.audit.receipts import check_receipts
 from payouts.audit.reserves import check_reserves
@@ -65,6 +66,7 @@ def verify(
         check_people(connection)
         check_edges(connection)
         check_receipts(connection)
+        check_key_changes(connection)
         check_roots(connection, proof)
         check_closings(connection)
         check_reserves(connection)

@@ -1,7 +1,11 @@
 """`angara proof`: the key that is signed with, the roots and closings that are published, shares, and the
-coins that sign for a root."""
+coins that sign for a root.
+
+A published list has the changes of the key among its rows, where they stand in the chain.
+"""
 
 import base64
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -33,6 +37,13 @@ CLOSINGS: Final = (
     Column("to", "last_settlement", right=True),
     Column("hash", "hash"),
     Column("key", "key"),
+)
+KEYS: Final = (
+    Column("change", "change", right=True),
+    Column("at", "at_utc"),
+    Column("key", "key"),
+    Column("former key", "former"),
+    Column("former signed it", "lost", lambda it: "NO" if it else "yes"),
 )
 
 RESERVES: Final = (
@@ -70,7 +81,7 @@ def proof_roots(
     first: Annotated[int, typer.Option(min=1, help="From this root on.")] = 1,
 ) -> None:
     """What was owed to all tenants at the end of each day. Publish it: `angara proof roots --json`."""
-    show(_all_of(books, "roots", first), ROOTS, form)
+    show(_all_of(books, "roots", "root", first, form), ROOTS, form)
 
 
 @app.command("closings")
@@ -81,7 +92,14 @@ def proof_closings(
     first: Annotated[int, typer.Option(min=1, help="From this closing on.")] = 1,
 ) -> None:
     """What was settled, with the roots of its shares. Publish it: `angara proof closings --json`."""
-    show(_all_of(books, "closings", first), CLOSINGS, form)
+    show(_all_of(books, "closings", "closing", first, form), CLOSINGS, form)
+
+
+@app.command("keys")
+@with_options
+def proof_keys(books: Books, form: ListForm) -> None:
+    """Changes of the key that is signed with. They are in the published lists of roots and closings, too."""
+    show(books.ask("proof.keys")["changes"], KEYS, form)
 
 
 @app.command("shares")
@@ -186,7 +204,7 @@ def list_reserves(
     first: Annotated[int, typer.Option(min=1, help="From this reserve on.")] = 1,
 ) -> None:
     """Reserves that were signed for."""
-    show(_all_of(books, "reserves", first), RESERVES, form)
+    show(_rows(books, "reserves", first), RESERVES, form)
 
 
 @reserve_app.command("show")
@@ -217,7 +235,13 @@ def _key(books: Books) -> "ProofKey":
     return key
 
 
-def _all_of(books: Books, what: str, first: int) -> list[Any]:
+def _all_of(books: Books, what: str, one: str, first: int, form: Form) -> list[Any]:
+    """Rows from that one on; in what programs read, changes of the key stand among them."""
+    changes = books.ask("proof.keys")["changes"] if form is Form.JSON else []
+    return with_changes(_rows(books, what, first), changes, one, first)
+
+
+def _rows(books: Books, what: str, first: int) -> list[Any]:
     found: list[Any] = []
     following: int | None = first
     while following is not None:
@@ -225,3 +249,10 @@ def _all_of(books: Books, what: str, first: int) -> list[Any]:
         found += answer[what]
         following = answer["next"]
     return found
+
+
+def with_changes(found: list[Any], changes: list[Any], one: str, first: int = 1) -> list[Any]:
+    """Rows of a chain, each a `one`, from that number on, with the changes that stand among them."""
+    among = [((it["number"], 0), it) for it in found]
+    among += [((it[one], it["change"]), it) for it in changes if it[one] >= first - 1]
+    return [it for _, it in sorted(among, key=itemgetter(0))]

@@ -265,7 +265,7 @@ def test_a_pool_that_credits_less_than_was_found_is_wrong_and_one_that_credits_m
 
 def report_of(data: bytes) -> angara_verify.Report:
     report = angara_verify.Report()
-    angara_verify.check_hour(json.loads(data), report, KEY.public)
+    angara_verify.check_hour(json.loads(data), report, angara_verify.Keys(KEY.public))
     return report
 
 

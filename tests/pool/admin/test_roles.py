@@ -103,6 +103,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "proof.closings",
         "proof.reserves",
         "proof.reserve",
+        "proof.keys",
         "request.list",
         "request.show",
     ),

@@ -80,7 +80,7 @@ def test_every_command_with_books_names_them_the_same_way() -> None:
 WITHOUT_ANSWER = {"man", "completion", "nats config", "power simulate", "power credential key"}
 WITHOUT_ANSWER |= {"proof key", "proof shares", "proof reserve show", "verify"}
 LISTS = {"config show", "reject show", "power signals", "power held", "power events", "proof roots"}
-LISTS |= {"order receipts", "proof closings"}
+LISTS |= {"order receipts", "proof closings", "proof keys"}
 LISTS |= {"order owed", "order invoices"}
 LISTS |= {"power now", "power read", "power minutes"}
 

@@ -139,6 +139,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "proof.roots": {},
     "proof.closings": {},
     "proof.reserves": {},
+    "proof.keys": {},
     "proposal.list": {},
     "reversal.show": {"transaction": 1},
     "lease.show": {},

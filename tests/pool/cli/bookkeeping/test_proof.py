@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 from sqlalchemy import text, update
 from typer.testing import CliRunner, Result
 
@@ -15,8 +16,11 @@ from payouts.book_time import book_time
 from payouts.proof import angara_verify
 from payouts.proof.roots import roots
 from payouts.schemas.proof import liability_roots
+from pool.books.day_closing import DayClosing
 from pool.books.journal.positions import Position, write_position
 from pool.cli.main import app
+from pool.config import load_config
+from pool.proof_key import read_proof_key
 from tests.fixtures.databases import store_in
 from tests.histories.proof import KEY, SECRET, ClosedBook, root_signed_again
 from tests.histories.shares import FIRST, MinedHours
@@ -86,6 +90,33 @@ def test_from_a_key_to_a_file_that_an_auditor_believes(settings: Path, tmp_path:
     assert angara("verify", second, *options).exit_code == 1
     second.write_bytes(b"{")
     assert angara("verify", second).exit_code == 2
+
+
+def test_a_key_is_followed_by_another_which_it_signs(settings: Path, tmp_path: Path) -> None:
+    """As docs/proof.md says it: a client that knows the first one believes what the second signs."""
+    first, second, listed = (tmp_path / f"{name}.json" for name in ("first", "second", "roots"))
+    assert statement(settings, 0, 2, first).exit_code == 0
+    made = angara("proof", "key", tmp_path / "next.key")
+    named = 'key_file = "next.key"\nformer_key_files = ["proof.key"]\n'
+    settings.write_text(SETTINGS.replace('key_file = "proof.key"\n', named))
+    config = load_config(settings)
+    assert config.proof_key_file is not None
+    key = read_proof_key(config.proof_key_file, config.proof_former_files)
+    with closing(store_in(tmp_path)) as store:
+        trio.run(DayClosing(store, key).keep)
+    assert statement(settings, 2, 2, second).exit_code == 0
+    listed.write_text(angara("proof", "roots", "--json", "-c", settings).stdout)
+    options = ("--key", KEY.public.hex(), "--roots", listed, "--previous", first)
+    done = angara("verify", second, *options)
+    assert (done.exit_code, f"key of the statement is {made.stdout.strip()}" in done.stdout) == (0, True)
+    assert angara("verify", second, "--key", KEY.public.hex()).exit_code == 1
+    assert angara("verify", listed, "--key", KEY.public.hex(), "--previous", listed).exit_code == 0
+    told = angara("proof", "keys", "-c", settings).stdout
+    assert (made.stdout.strip() in told, "yes" in told) == (True, True)
+    before = first.read_bytes()
+    first.unlink()
+    assert statement(settings, 0, 2, first).exit_code == 0
+    assert first.read_bytes() == before
 
 
 def test_other_forms_name_the_root_and_the_key(settings: Path) -> None:
