@@ -209,11 +209,6 @@ def test_a_single_bit_that_changed_is_found(book: ClosedBook, auditor: Auditor) 
     assert_every_bit_is_found(book.file(), auditor, 100)
 
 
-@pytest.mark.soak
-def test_so_it_is_with_three_thousand_of_them(book: ClosedBook, auditor: Auditor) -> None:
-    assert_every_bit_is_found(book.file(), auditor, 3_000)
-
-
 def test_any_field_that_changed_is_found(book: ClosedBook, auditor: Auditor) -> None:
     """Each kind of field there is, in a file that is written again as a pool writes it."""
     value = json.loads(book.file())

@@ -99,8 +99,7 @@ def test_receipts_without_a_key_are_checked_and_that_is_said(
 def assert_every_bit_is_found(data: bytes, auditor: Auditor, count: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    bits = range(8 * len(data))
-    for bit in random.Random(seed).sample(bits, count) if count < len(bits) else bits:
+    for bit in random.Random(seed).sample(range(8 * len(data)), count):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         code, wrong = auditor.found(bytes(flipped))
@@ -110,11 +109,6 @@ def assert_every_bit_is_found(data: bytes, auditor: Auditor, count: int) -> None
 
 def test_a_single_bit_that_changed_is_found(chain: list[dict[str, Any]], auditor: Auditor) -> None:
     assert_every_bit_is_found(written(chain), auditor, 60)
-
-
-@pytest.mark.soak
-def test_so_is_each_bit_of_a_receipt(chain: list[dict[str, Any]], auditor: Auditor) -> None:
-    assert_every_bit_is_found(written(chain[1]), auditor, 1 << 20)
 
 
 def test_any_field_that_changed_is_found_and_no_file_makes_it_fail(

@@ -97,27 +97,17 @@ def test_the_statement_of_the_day_has_what_the_shares_are_of(book: MinedHours, a
     assert (code, len(wrong), "in the statement" in wrong[0]) == (1, 1, True)
 
 
-def flips(data: bytes, auditor: Auditor, bits: Any) -> None:
-    for bit in bits:
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << bit % 8
-        code, wrong = auditor.found(bytes(changed))
-        assert code in (1, 2), bit
-        assert wrong
-
-
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_single_bit_that_changed_is_found(book: MinedHours, auditor: Auditor, alone: bool) -> None:
     data = proof_of_one(book) if alone else book.shares_file(FIRST)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    flips(data, auditor, random.Random(seed).sample(range(8 * len(data)), 150))
-
-
-@pytest.mark.soak
-def test_every_single_bit_that_changed_is_found(book: MinedHours, auditor: Auditor) -> None:
-    data = proof_of_one(book)
-    flips(data, auditor, range(8 * len(data)))
+    for bit in random.Random(seed).sample(range(8 * len(data)), 150):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        code, wrong = auditor.found(bytes(changed))
+        assert code in (1, 2), bit
+        assert wrong
 
 
 def proof_of_one(book: MinedHours) -> bytes:
