@@ -10,7 +10,8 @@ What is checked of {"content_sha256", "proof", "statement"}:
 1. the file: strict JSON, byte for byte as a pool writes it, so no two programs read it differently;
 2. the hash: SHA-256 of `statement` as canonical JSON (sorted keys, no spaces, ASCII);
 3. the money: every settlement again from its shares and its price, in exact fractions, with what it carried;
-   the sums of each rate; of blocks that were divided over the tenant's work its part of each;
+   the sums of each rate; its block fees again, from the blocks that they are the mean of; of blocks that were
+   divided over the tenant's work its part of each;
    opening + credits + divided - payouts + adjustments - energy + grid = closing;
 4. the signature (BIP340) over that hash and all of `proof`;
 5. the root: its hash and signature, and the way from each of the tenant's leaves to it. The leaves together
@@ -439,6 +440,7 @@ class Price:
         self.block_sat = {"pps": subsidy, "fpps": subsidy + fees}.get(self.scheme, 0)
         self.sold = rate.get("sat_per_ph_day") is not None and self.scheme in ("pps", "fpps")
         self.sat_per_ph_day = money(rate, "sat_per_ph_day") if self.sold else 0
+        self.goes_by_fees = self.scheme == "fpps" and not self.sold
 
     def worth_sat(self, difficulty: Fraction, shares: int) -> Fraction:
         if self.sold:
@@ -687,6 +689,7 @@ def check_statement(value: Any, report: Report, key: Optional[Keys] = None) -> N
         report.open.append("the price of each settlement: only a signed statement has its shares")
     else:
         check_settlements(statement, proof, report)
+        check_block_fees(statement, proof, report)
         check_signature(value, proof, report, key)
         check_root(member(proof, "root"), report)
         check_leaves(statement, proof, report)
@@ -864,6 +867,76 @@ def check_settlements(statement: Any, proof: Any, report: Report) -> None:
         )
 
 
+FEE_BLOCKS = 144  # the last ones of the chain, whose fees a price goes by
+FEE_TRIM_PERCENT = 5  # of them, at each end
+
+
+def check_block_fees(statement: Any, proof: Any, report: Report) -> None:
+    """The block fees of each price that has some in it: the mean of the blocks that are listed, of which the
+    fewest and the most are left out, rounded down."""
+    listed, wrong = member(proof, "block_fees"), len(report.wrong)
+    check_exact(listed, ("blocks", "bases"), "block_fees")
+    prices = {whole(rate, "rate"): rate for rate in rows(statement, "rates")}
+    left = {number for number, rate in prices.items() if Price(rate).goes_by_fees}
+    blocks = []
+    for it in rows(listed, "blocks"):
+        check_exact(it, ("height", "hash", "fees_sat"), "a block")
+        blocks.append((natural(it, "height"), text(it, "hash", "[0-9a-f]{64}"), money(it, "fees_sat")))
+    once = blocks == sorted(set(blocks)) and len({it[1] for it in blocks}) == len(blocks)
+    report.check(once, "", "the blocks behind the block fees are not in their order, or one is there twice")
+    for basis in rows(listed, "bases"):
+        check_exact(basis, ("rates", "blocks"), "a basis of block fees")
+        chosen = chosen_blocks(rows(basis, "blocks", FEE_BLOCKS), blocks)
+        for number in rows(basis, "rates"):
+            if isinstance(number, bool) or not isinstance(number, int) or number not in left:
+                report.wrong.append(f"block fees of rate {number!r:.40}: it goes by none, or by two lists")
+                continue
+            left.discard(number)
+            check_basis(number, prices[number], chosen, report)
+    for number in sorted(left):
+        if money(prices[number], "block_fees_sat"):
+            report.wrong.append(f"block fees of rate {number}: there is no list of blocks that they are of")
+        else:
+            report.open.append(f"why rate {number} has no block fees: it goes by no list of blocks")
+    if blocks and len(report.wrong) == wrong:
+        report.good.append(f"block fees of the prices are the means of {len(blocks)} blocks that are listed")
+
+
+def chosen_blocks(runs: List[Any], blocks: List[Tuple[int, str, int]]) -> List[Tuple[int, str, int]]:
+    found: List[Tuple[int, str, int]] = []
+    following = 0
+    for run in runs:
+        ends = dict(zip(("first", "last"), run)) if isinstance(run, list) and len(run) == 2 else {}
+        first, last = natural(ends, "first"), natural(ends, "last")
+        if not following <= first <= last < len(blocks) or last - first >= FEE_BLOCKS:
+            raise Unreadable("a basis of block fees has other blocks than are listed")
+        found += blocks[first : last + 1]
+        following = last + 1
+    return found
+
+
+def check_basis(number: int, rate: Any, chosen: List[Tuple[int, str, int]], report: Report) -> None:
+    """Which blocks these are is not the pool's choice: the last ones, without a gap."""
+    heights = [it[0] for it in chosen]
+    follow = heights == list(range(heights[0], heights[0] + len(heights))) if heights else False
+    whole_list = len(heights) == FEE_BLOCKS or (follow and heights[0] <= 1)
+    if not follow or not whole_list:
+        report.wrong.append(
+            f"block fees of rate {number}: {len(heights)} blocks, and not {FEE_BLOCKS} one after the other"
+        )
+        return
+    fees = sorted(it[2] for it in chosen)
+    cut = len(fees) * FEE_TRIM_PERCENT // 100
+    kept = fees[cut : len(fees) - cut]
+    report.same(f"block fees of rate {number}", money(rate, "block_fees_sat"), sum(kept) // len(kept))
+    begins = natural(rate, "height_from")
+    ends = begins if rate.get("height_to") is None else natural(rate, "height_to")
+    if not begins - FEE_BLOCKS <= heights[-1] <= ends:
+        report.open.append(
+            f"why rate {number}, of heights {begins} to {ends}, goes by the fees of blocks up to {heights[-1]}"
+        )
+
+
 def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any, report: Report) -> None:
     """That the subsidy is the chain's at that height, and scheme and fee are the tenant's terms."""
     network = text(member(proof, "root"), "network")
@@ -892,7 +965,7 @@ def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any
 def check_signature(value: Any, proof: Any, report: Report, key: Optional[Keys]) -> None:
     if natural(proof, "version") != VERSION:
         raise Unreadable(f"this program knows proofs of version {VERSION}")
-    known = {"version", "root", "leaves", "settlements", "signature"}
+    known = {"version", "root", "leaves", "settlements", "block_fees", "signature"}
     if proof.keys() != known:
         report.wrong.append(f"the proof has other members than {sorted(known)}")
     signer = unhex(member(proof, "root"), "key", 32)
@@ -1413,7 +1486,7 @@ def check_against(value: Any, other: Any, report: Report) -> None:
 def tell_what_is_open(statement: Any, report: Report) -> None:
     report.open += [
         "whether these are all the shares that your machines sent: compare with their own counts",
-        "nBits and heights, and the lists of blocks that the block fees are the mean of: a node knows",
+        "nBits and heights, and what each block that is listed paid in fees: a node knows",
         "whether a payout is in the chain: look its transaction up",
         "uptime of machines, and reasons of rejects",
         "the figures of ruin",

@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -381,6 +381,44 @@ def test_work_that_is_paid_below_its_price_is_found(book: ClosedBook, auditor: A
     of["money"]["credits_sat"] -= taken
     _, wrong = auditor.found(signed_again(value))
     assert sum(it.startswith("credit of settlement") for it in wrong) == taken
+
+
+FEES_OF: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "the block that paid most is left out": (
+        lambda fees: fees["bases"][0].update(blocks=[[0, 142]]),
+        "143 blocks, and not 144 one after the other",
+    ),
+    "one paid less than it says": (
+        lambda fees: [it.update(fees_sat=1) for it in fees["blocks"][60:80]],
+        "block fees of rate 1: it says 4000009, and it is",
+    ),
+    "an older one stands for the one that paid most": (
+        lambda fees: fees["blocks"][0].update(height=1),
+        "144 blocks, and not 144 one after the other",
+    ),
+    "one counts twice": (
+        lambda fees: fees["blocks"][1].update(hash=fees["blocks"][0]["hash"]),
+        "or one is there twice",
+    ),
+    "there is no list": (lambda fees: fees.update(bases=[]), "there is no list of blocks that they are of"),
+    "there are two": (lambda fees: fees["bases"].append(fees["bases"][0]), "goes by none, or by two lists"),
+    "it has blocks that are not listed": (
+        lambda fees: fees["bases"][0].update(blocks=[[1, 144]]),
+        "has other blocks than are listed",
+    ),
+}
+
+
+@pytest.mark.parametrize("cheat", FEES_OF)
+def test_block_fees_that_are_not_the_mean_of_the_last_blocks_are_found(
+    book: ClosedBook, auditor: Auditor, cheat: str
+) -> None:
+    """What FPPS is paid by, beside the subsidy: a pool that could choose would choose the cheap ones."""
+    change, words = FEES_OF[cheat]
+    value = json.loads(book.file())
+    change(value["proof"]["block_fees"])
+    code, wrong = auditor.found(signed_again(value))
+    assert (code != 0, any(words in it for it in wrong)) == (True, True), wrong
 
 
 def test_a_fee_that_was_not_agreed_to_is_found(book: ClosedBook, auditor: Auditor) -> None:
