@@ -264,11 +264,10 @@ class ProofTable(Table, frozen=True, kw_only=True):
         ),
     ] = msgspec.field(default_factory=list)
     former_key_lost: Annotated[
-        str | None,
+        Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None,
         Meta(
-            pattern="^[0-9a-f]{64}$",
-            description="The public key before it, where nobody has its file any more: clients are told that it"
-            " did not sign the next one",
+            description="The public key before it, where nobody has its file any more: clients are told that"
+            " it did not sign the next one",
         ),
     ] = None
     share_difficulty: Annotated[

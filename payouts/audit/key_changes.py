@@ -31,9 +31,9 @@ class Links:
     what it says."""
 
     def __init__(self, changes: tuple[KeyChange, ...], name: str) -> None:
+        of_roots = name == liability_roots.name
         self._changes = [
-            (it, *((it.root, it.root_hash) if name == liability_roots.name else (it.closing, it.closing_hash)))
-            for it in changes
+            (it, it.root, it.root_hash) if of_roots else (it, it.closing, it.closing_hash) for it in changes
         ]
         self._place = Place(0, GENESIS_HASH, None)
         self._pass_changes()

@@ -33,7 +33,8 @@ def check_roots(connection: Connection, key: ProofKey | None = None) -> None:
         raise Found(TABLE, "all", "the book is bound to no chain")
     links = Links(changes_of_keys(connection), TABLE)
     if not found:
-        return links.ends()
+        links.ends()
+        return
     changes = _changes_sat(connection)
     days, owed = sorted(changes), dict[str, int]()
     before: Root | None = None

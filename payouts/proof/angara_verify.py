@@ -106,6 +106,7 @@ LEAVES_MAX = 64  # of one tenant
 ROOTS_MAX = 7_305  # of a list: twenty years, a minute
 RECEIPTS_MAX = 87_672  # of an order: ten years of hours, ten minutes
 SIGMAS = 5  # how far off chance may be
+CHANGES_MAX = 200  # of the key: ten a year
 CLOSINGS_MAX = 200_000  # likewise: each hour of twenty years
 SETTLEMENTS_MAX = 10_000  # of an hour
 COINS_MAX = 2_000  # of a reserve: a minute
@@ -504,6 +505,13 @@ def signed_by_former(row: Any) -> bool:
     return signed_by(unhex(row, "former", 32), key_change_hash(row), unhex(row, "former_signature", 64))
 
 
+def changes_among(listed: Any) -> List[Any]:
+    found = [it for it in listed if is_change(it)] if isinstance(listed, list) else []
+    if len(found) > CHANGES_MAX:
+        raise Unreadable(f"more than {CHANGES_MAX} changes of keys")
+    return found
+
+
 class Keys:
     """The key that is known, and those of a list that follow it or go before it: each change is signed by the
     key before it."""
@@ -511,7 +519,7 @@ class Keys:
     def __init__(self, known: bytes, listed: Any = None) -> None:
         self.known = known.hex()
         self.sound = {self.known}
-        changes = [it for it in listed if is_change(it)] if isinstance(listed, list) else []
+        changes = changes_among(listed)
         self.replaced = {text(it, "former"): moment(it, "at_utc") for it in changes}
         signed = [(it["former"], text(it, "key")) for it in changes if signed_by_former(it)]
         for former, key in signed:
@@ -522,8 +530,8 @@ class Keys:
     def check(self, what: str, signer: str, report: Report) -> bool:
         if signer not in self.sound:
             report.wrong.append(
-                f"{what} is {signer}, which does not follow from the one that you gave, {self.known}: no change"
-                " to it is signed by that, or --roots is not given"
+                f"{what} is {signer}, which does not follow from the one that you gave, {self.known}:"
+                " no change to it is signed by that, or --roots is not given"
             )
         elif signer == self.known:
             report.good.append(f"{what} is the one that you gave")
@@ -558,8 +566,9 @@ def check_change(row: Any, report: Report) -> None:
     if yes_or_no(row, "lost"):
         report.same(f"signature of a lost key, of change {number}", text(row, "former_signature"), "")
         report.open.append(
-            f"why the key is {row['key']} from change {number} on: the one before it, {row['former']}, did not"
-            " sign that, as it is lost. Whoever the pool is says so in the way in which he told you the first"
+            f"why the key is {row['key']} from change {number} on: the one before it, {row['former']},"
+            " did not sign that, as it is lost. Whoever the pool is says so in the way in which he told you"
+            " the first"
         )
     elif not signed_by_former(row):
         report.wrong.append(f"change {number} of keys is not signed by the former key")
@@ -906,8 +915,9 @@ def chosen_blocks(runs: List[Any], blocks: List[Tuple[int, str, int]]) -> List[T
     found: List[Tuple[int, str, int]] = []
     following = 0
     for run in runs:
-        ends = dict(zip(("first", "last"), run)) if isinstance(run, list) and len(run) == 2 else {}
-        first, last = natural(ends, "first"), natural(ends, "last")
+        if not isinstance(run, list) or len(run) != 2:
+            raise Unreadable("a basis of block fees has no first and last block")
+        first, last = (natural({"block": it}, "block") for it in run)
         if not following <= first <= last < len(blocks) or last - first >= FEE_BLOCKS:
             raise Unreadable("a basis of block fees has other blocks than are listed")
         found += blocks[first : last + 1]
@@ -933,7 +943,8 @@ def check_basis(number: int, rate: Any, chosen: List[Tuple[int, str, int]], repo
     ends = begins if rate.get("height_to") is None else natural(rate, "height_to")
     if not begins - FEE_BLOCKS <= heights[-1] <= ends:
         report.open.append(
-            f"why rate {number}, of heights {begins} to {ends}, goes by the fees of blocks up to {heights[-1]}"
+            f"why rate {number}, of heights {begins} to {ends}, goes by the fees of blocks up to"
+            f" {heights[-1]}"
         )
 
 
@@ -1064,6 +1075,7 @@ def check_roots(
     """A list of roots: one chain of one book, and the root of a statement, or of a reserve, is in it."""
     if not isinstance(chain, list) or not 0 < len(chain) <= ROOTS_MAX:
         raise Unreadable(f"the roots are no list of 1 to {ROOTS_MAX}")
+    changes_among(chain)
     wrong = len(report.wrong)
     links = Chain("root", report)
     for row in chain:
@@ -1425,6 +1437,7 @@ def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[K
     one after it, so the newest signature is of all."""
     if not isinstance(chain, list) or not 0 < len(chain) <= CLOSINGS_MAX:
         raise Unreadable(f"the closings are no list of 1 to {CLOSINGS_MAX}")
+    changes_among(chain)
     wrong = len(report.wrong)
     links = Chain("closing", report)
     for row in chain:

@@ -1,6 +1,6 @@
 """What a statement carries so that it can be checked without its pool: the day's root, the tenant's leaves
-with their way to it, every settlement that the credits are the sum of, the blocks whose fees its prices go by, and a
-signature over all of that.
+with their way to it, every settlement that the credits are the sum of, the blocks whose fees its prices go
+by, and a signature over all of that.
 
 Invariants: nothing in it depends on when it is asked for, nor how often. A statement has it where its last
 day was closed with a key that is there now. Must not know: how it is shown, and whether all of the period's

@@ -2,8 +2,7 @@
 
 Who knows the key of before follows its signature to the new one, and from there to the next. Where the key of
 before is lost there is no signature of it, which every client is told: he has to be told the new key in the
-way in which he was told the first one. A key that was replaced is never taken again, as whoever stole it would
-like.
+way in which he was told the first one. A key that was replaced is never taken again: somebody may have it.
 
 Invariants: a change is the next link of roots, of closings and of changes; what it says is before it does not
 change. Must not know: where keys are kept.
@@ -47,7 +46,7 @@ class KeyChange(msgspec.Struct, frozen=True, kw_only=True):
     former_signature: str = ""
 
 
-def due_change(connection: Connection, key: ProofKey) -> KeyChange | None:
+def due_key_change(connection: Connection, key: ProofKey) -> KeyChange | None:
     """The change from the book's key to this one; None where it is that, or the first. Reads only. Raises
     NoSigning where neither the book's key is known nor it is said that nobody has it."""
     of_book, mine, bound = key_of_book(connection), key.public.hex(), binding(connection)
@@ -86,7 +85,7 @@ def due_change(connection: Connection, key: ProofKey) -> KeyChange | None:
     )
 
 
-def note_change(connection: Connection, it: KeyChange) -> bool:
+def note_key_change(connection: Connection, it: KeyChange) -> bool:
     """Write it down, unless something was signed since: a change that is behind other rows is none any
     more."""
     links = (

@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from payouts.proof.key import ProofKey
-from payouts.proof.key_changes import due_change, note_change
+from payouts.proof.key_changes import due_key_change, note_key_change
 from pool.books.database_waits import read_books, write_books
 from pool.books.store import Store
 
@@ -18,8 +18,8 @@ log = structlog.get_logger()
 
 async def change_key(store: Store, key: ProofKey) -> None:
     """Raises NoSigning where the book's key cannot be changed to it: nothing is to be signed then."""
-    change = await read_books(store, partial(due_change, key=key))
-    if change is not None and await write_books(store, partial(note_change, it=change)):
+    change = await read_books(store, partial(due_key_change, key=key))
+    if change is not None and await write_books(store, partial(note_key_change, it=change)):
         log.warning(
             "proof_key_changed",
             change=change.change,

@@ -128,7 +128,7 @@ def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def verify(
     statement: Annotated[
         Path,
-        typer.Argument(help="The statement, receipts of an order, an invoice, shares, reserve, or roots, JSON."),
+        typer.Argument(help="The statement, receipts, an invoice, shares, a reserve, or roots, JSON."),
     ],
     key: Annotated[str | None, typer.Option(help="The pool's key, 64 hex digits, as you know it.")] = None,
     roots: Annotated[

@@ -40,7 +40,7 @@ from payouts.income import Block, Status, mark, record_block
 from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, balances_sat, payable, post
 from payouts.proof import closings
 from payouts.proof.key import ProofKey
-from payouts.proof.key_changes import due_change, note_change
+from payouts.proof.key_changes import due_key_change, note_key_change
 from payouts.proof.reserves import note as note_reserve
 from payouts.proof.roots import closed, due_day, note
 from payouts.proof.share_tree import Share, packed
@@ -141,9 +141,9 @@ def live(store: Store) -> None:
         assert note_reserve(connection, Vault().reserve(root), "ann", NOW_S + 9000)
     with store.write() as connection:
         keep_shares(connection)
-        change = due_change(connection, ProofKey(bytes(31) + b"\5", former=(KEY,)))
+        change = due_key_change(connection, ProofKey(bytes(31) + b"\5", former=(KEY,)))
         assert change is not None
-        assert note_change(connection, change)
+        assert note_key_change(connection, change)
 
 
 def find_and_divide(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from payouts.book_time import book_time
 from payouts.proof import angara_verify
 from payouts.proof.evidence import proof_of
 from payouts.proof.key import ProofKey
-from payouts.proof.key_changes import KeyChange, changes_of_keys, due_change, note_change
+from payouts.proof.key_changes import KeyChange, changes_of_keys, due_key_change, note_key_change
 from payouts.proof.roots import Root, closed, due_day, note, roots
 from payouts.statements.statement import statement
 from payouts.tallies import Tally
@@ -30,7 +30,8 @@ Way = tuple[str | int, ...]
 
 
 class ClosedBook(History):
-    """Two tenants that mined, were credited, and of whom one is paid; days are closed by `close`, with `key`."""
+    """Two tenants that mined, were credited, and of whom one is paid; days are closed by `close`: with
+    `key`."""
 
     def __init__(self, store: Store, *, by_hand: bool = True) -> None:
         super().__init__(store)
@@ -83,10 +84,10 @@ class ClosedBook(History):
     def change_key(self, key: ProofKey) -> KeyChange:
         """As a pool does it that begins with another one."""
         with self.store.read() as connection:
-            change = due_change(connection, key)
+            change = due_key_change(connection, key)
         assert change is not None
         with self.store.write() as connection:
-            assert note_change(connection, change)
+            assert note_key_change(connection, change)
         self.key = key
         return change
 

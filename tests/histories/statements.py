@@ -34,9 +34,7 @@ DAY_S = 1_788_220_800  # the start of DAY
 HOUR = DAY_S // 3600
 P2WPKH = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
 P2TR = "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr"
-FEES = tuple(
-    BlockFees(height=999_856 + i, hash=f"{i:064x}", fees_sat=4_000_000 + i // 7) for i in range(144)
-)
+FEES = tuple(BlockFees(height=999_856 + i, hash=f"{i:064x}", fees_sat=4_000_000 + i // 7) for i in range(144))
 SHARE = Fraction(1 << 18)
 
 

@@ -1,9 +1,9 @@
-"""Every single bit of a statement, of receipts, of an hour of shares and of one share's proof: whichever of them
-is another one, `angara verify` says so. Samples of them are in every run of the tests of each.
+"""Every single bit of a statement, of receipts, of an hour of shares and of one share's proof: whichever of
+them is another one, `angara verify` says so. Samples of them are in every run of the tests of each.
 
-As its caller it stops here at the first thing that is wrong, which is never taken back, and reads from memory.
-A file is good as a pool writes it and in no other way, so a bit that would change nothing in what it means, a
-space or a letter's case in an escape, is found like any other.
+Here it stops at the first thing that is wrong, which is never taken back, and reads from memory. A file is
+good as a pool writes it and in no other way, so a bit that would change nothing in what it means, a space or
+a letter's case in an escape, is found like any other.
 """
 
 from argparse import Namespace
@@ -23,7 +23,6 @@ from tests.histories.proof import KEY, ClosedBook
 from tests.histories.receipts import closed_order, written
 from tests.histories.shares import FIRST, MinedHours
 from tests.histories.statements import ACME
-
 
 # Of a young chain, so that most of the file is not a list of blocks.
 FEES = tuple(BlockFees(height=1 + i, hash=f"{i:064x}", fees_sat=4_000_000 + i) for i in range(20))
@@ -65,11 +64,6 @@ class NothingYet(list[str]):
     def append(self, words: str) -> None:
         raise Wrong(words)
 
-    def __iadd__(self, more: object) -> "NothingYet":
-        if more:
-            raise Wrong(more)
-        return self
-
 
 class HastyReport(Report):
     def __init__(self) -> None:
@@ -81,7 +75,7 @@ class HastyReport(Report):
 def signed_by(key: bytes, message: bytes, signature: bytes) -> bool:
     """By the library that signs, which is fifty times as fast: that both agree is another test's."""
     try:
-        return PublicKeyXOnly(key).verify(signature, message)
+        return bool(PublicKeyXOnly(key).verify(signature, message))
     except ValueError:
         return False
 
@@ -95,7 +89,7 @@ def is_found(asked: Namespace) -> bool:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("made", [a_statement, receipts, an_hour_of_shares, a_share], ids=lambda it: it.__name__)
+@pytest.mark.parametrize("made", [a_statement, receipts, an_hour_of_shares, a_share])
 def test_every_single_bit_that_is_another_is_found(
     sqlite_databases: SqliteDatabases, monkeypatch: pytest.MonkeyPatch, made: Callable[[Store], bytes]
 ) -> None:
