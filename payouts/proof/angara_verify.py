@@ -878,6 +878,7 @@ def check_settlements(statement: Any, proof: Any, report: Report) -> None:
 
 FEE_BLOCKS = 144  # the last ones of the chain, whose fees a price goes by
 FEE_TRIM_PERCENT = 5  # of them, at each end
+FEE_LAG = 12  # blocks that the newest of them may be away from the first of its price: two hours
 
 
 def check_block_fees(statement: Any, proof: Any, report: Report) -> None:
@@ -929,7 +930,9 @@ def check_basis(number: int, rate: Any, chosen: List[Tuple[int, str, int]], repo
     """Which blocks these are is not the pool's choice: the last ones, without a gap."""
     heights = [it[0] for it in chosen]
     follow = heights == list(range(heights[0], heights[0] + len(heights))) if heights else False
-    whole_list = len(heights) == FEE_BLOCKS or (follow and heights[0] <= 1)
+    begins = natural(rate, "height_from")
+    young = follow and heights[0] <= 1 and begins <= FEE_BLOCKS + FEE_LAG  # a chain that has no more of them
+    whole_list = len(heights) == FEE_BLOCKS or young
     if not follow or not whole_list:
         report.wrong.append(
             f"block fees of rate {number}: {len(heights)} blocks, and not {FEE_BLOCKS} one after the other"
@@ -939,12 +942,12 @@ def check_basis(number: int, rate: Any, chosen: List[Tuple[int, str, int]], repo
     cut = len(fees) * FEE_TRIM_PERCENT // 100
     kept = fees[cut : len(fees) - cut]
     report.same(f"block fees of rate {number}", money(rate, "block_fees_sat"), sum(kept) // len(kept))
-    begins = natural(rate, "height_from")
-    ends = begins if rate.get("height_to") is None else natural(rate, "height_to")
-    if not begins - FEE_BLOCKS <= heights[-1] <= ends:
+    if heights[-1] > begins + FEE_LAG:
+        report.wrong.append(f"block fees of rate {number}: its blocks are later than the work")
+    elif heights[-1] < begins - FEE_LAG:
         report.open.append(
-            f"why rate {number}, of heights {begins} to {ends}, goes by the fees of blocks up to"
-            f" {heights[-1]}"
+            f"why rate {number}, from height {begins} on, goes by fees of blocks up to {heights[-1]},"
+            f" {sum(kept) // len(kept)} sat each: a site, or a pool, that had no node may do that"
         )
 
 

@@ -144,7 +144,9 @@ def _check(reserve: Reserve, key: ProofKey) -> None:
     """As an auditor will."""
     report = Report()
     try:
-        signed_sat = check_reserve(msgspec.json.decode(msgspec.json.encode(reserve)), report, Keys(key.public))
+        signed_sat = check_reserve(
+            msgspec.json.decode(msgspec.json.encode(reserve)), report, Keys(key.public)
+        )
     except Unreadable as error:
         raise BadReserve(str(error)) from None
     if report.wrong:

@@ -1,6 +1,6 @@
 """The tables of what is published: roots of what was owed to all tenants at the end of a day, closings, which
-have the root of each settlement's shares, changes of the key, and reserves, the coins beside a root: chains of
-signed rows.
+have the root of each settlement's shares, changes of the key, and reserves, the coins beside a root: chains
+of signed rows.
 
 Invariants: roots and reserves are append-only; a day has one root, later rows are of later days; a settlement
 is in one closing, and those of a closing follow those of the one before it. Must not know: the key.

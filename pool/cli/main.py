@@ -136,7 +136,9 @@ def verify(
     ] = None,
     previous: Annotated[
         list[Path] | None,
-        typer.Option(help="The statement before, receipts or a list that you have, each invoice before, JSON."),
+        typer.Option(
+            help="The statement before, receipts or a list that you have, each invoice before, JSON."
+        ),
     ] = None,
     counted: Annotated[
         Path | None, typer.Option(help="Of receipts: what the buyer's own pool counted, CSV.")

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from payouts.batches.psbt import Psbt, Quarantined, Spend, decode_psbt, encode_psbt, read_signed
 from payouts.batches.transaction import BadTransaction, Tx, decode_transaction
 from payouts.proof.key import ProofKey
+from payouts.proof.links import next_link, see_that_it_signs
 from payouts.proof.reserves import (
     COINS_MAX,
     BadReserve,
@@ -31,7 +32,6 @@ from payouts.proof.reserves import (
     to_sign,
     to_spend,
 )
-from payouts.proof.links import next_link, see_that_it_signs
 from payouts.proof.roots import newest_root, root_named
 from payouts.schemas.proof import reserves
 from pool.treasury.books import PayoutBooks

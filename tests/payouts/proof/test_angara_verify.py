@@ -396,6 +396,10 @@ FEES_OF: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         lambda fees: fees["blocks"][0].update(height=1),
         "144 blocks, and not 144 one after the other",
     ),
+    "they are later ones": (
+        lambda fees: fees.update(blocks=[it | {"height": it["height"] + 99} for it in fees["blocks"]]),
+        "its blocks are later than the work",
+    ),
     "one counts twice": (
         lambda fees: fees["blocks"][1].update(hash=fees["blocks"][0]["hash"]),
         "or one is there twice",
