@@ -5,8 +5,8 @@ from sqlalchemy import CheckConstraint, Column, PrimaryKeyConstraint, UniqueCons
 from pool.books.migrations.tables import INTEGER, create_table, number, words
 from pool.books.migrations.triggers import append_only, is_postgresql, never_replaced
 
-revision = "0042"
-down_revision = "0041"
+revision = "0043"
+down_revision = "0042"
 
 
 def upgrade() -> None:
