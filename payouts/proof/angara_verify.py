@@ -669,7 +669,9 @@ def check_told(chain: Any, known: Any, report: Report) -> None:
             )
         else:
             found += 1
-    if len(report.wrong) == wrong:
+    if not found:
+        report.open.append("whether this goes on from what you were given before: no row is in both")
+    elif len(report.wrong) == wrong:
         report.good.append(f"{found} rows are as you were given them before")
 
 
@@ -1801,11 +1803,17 @@ def check_receipt_keys(chain: List[Any], report: Report, key: Keys) -> None:
     for signer in dict.fromkeys(text(it, "key") for it in chain):
         if signer:
             key.check("key of receipts", signer, report)
+    former: Dict[str, bool] = {}  # who has stolen a key that was replaced would sign hours of before
+    before = ""
     for row in chain:
-        if moment(row, "hour_utc") >= key.replaced.get(text(row, "key"), 1 << 62):
-            report.wrong.append(
-                f"receipt {natural(row, 'number')} is of an hour in which its key was replaced already"
-            )
+        signer, number = text(row, "key"), natural(row, "number")
+        if moment(row, "hour_utc") >= key.replaced.get(signer, 1 << 62):
+            report.wrong.append(f"receipt {number} is of an hour in which its key was replaced already")
+        if signer and signer != before:
+            former[before] = True
+            before = signer
+        if signer and signer in former:
+            report.wrong.append(f"receipt {number} is signed by a key that another one follows in this list")
 
 
 def tell_made_good(chain: List[Any], report: Report) -> None:

@@ -106,6 +106,7 @@ class Sv2Connection:
         self._waits = False  # for a turn
         self._time_left_s = inf  # by then
         self._left: str | None = None  # why it ends when it has its turn
+        self._deaf = False  # it broke a rule: nothing more of it is heard, and nothing is said to it
         self._out = bytearray()
         self._is_full = False  # its socket, which takes no more
         of.enter(self)
@@ -140,6 +141,15 @@ class Sv2Connection:
                 self._board.lanes.discard(self._place, self)
                 self._waits = False
             self._wait_for_turn()
+
+    def _fail(self, reason: str) -> None:
+        """It broke a rule, or does not read. A thousand channels do not end in one turn: that is 72 ms, in
+        which nobody's shares are answered."""
+        self._deaf = True
+        if len(self._channels) > ENDS_PER_TURN:
+            self._leave(reason)
+        else:
+            self.end(reason)
 
     def _leave_in_turn(self) -> int:
         """Some of its channels at a time; what that cost."""
@@ -210,22 +220,22 @@ class Sv2Connection:
     @property
     def _has_more(self) -> bool:
         """Of what was read, to be heard."""
-        return self._frame is not None or self._noise.has_more
+        return not self._deaf and (self._frame is not None or self._noise.has_more)
 
     def _hear_at_once(self) -> None:
         """Shares of who has mined lately; the rest waits for turns, before anything of it is decrypted."""
         try:
             self._read()
-            while self.open and self._trusted and (frame := self._noise.next_frame()) is not None:
+            while not self._deaf and self._trusted and (frame := self._noise.next_frame()) is not None:
                 if not self._is_share(frame):
                     self._frame = frame
                     break
                 self._answer(frame)
         except BadPeer as error:
-            self.end(str(error))
+            self._fail(str(error))
         except Exception:  # a mistake of ours about one machine must not cost the others their work
             log.exception("session_failed", address=self.address)
-            self.end("internal error")
+            self._fail("internal error")
         if self.open and (self._has_more or self._left is not None):
             self._wait_for_turn()
 
@@ -249,7 +259,7 @@ class Sv2Connection:
         return self._hear_in_turn()
 
     def _hear_in_turn(self) -> int:
-        cost, leaves = 0, self._left is not None
+        cost, leaves, channels = 0, self._left is not None, len(self._channels)
         try:
             if not leaves and not self._has_more:
                 cost += READ_COST
@@ -261,12 +271,12 @@ class Sv2Connection:
                 while self.open and cost < TURN_COST and (frame := self._next_frame()) is not None:
                     cost += self._answer(frame)
         except BadPeer as error:
-            self.end("SV2 handshake failed" if self._shakes else str(error))
+            self._fail("SV2 handshake failed" if self._shakes else str(error))
         except Exception:  # as above
             log.exception("session_failed", address=self.address)
-            self.end("internal error")
+            self._fail("internal error")
         if not self.open:
-            cost += END_COST
+            cost += END_COST * (1 + channels)
         elif self._has_more or (self._left is not None and not leaves):
             self._wait_for_turn()
         elif leaves:
@@ -285,6 +295,8 @@ class Sv2Connection:
         self._send_soon(said)
 
     def _next_frame(self) -> Frame | None:
+        if self._deaf:
+            return None
         frame, self._frame = self._frame, None
         return self._noise.next_frame() if frame is None else frame
 
@@ -304,7 +316,7 @@ class Sv2Connection:
         if begins:
             self._bound(self._board.services.limits.authorise_s)
         if self._conversation.closing is not None:
-            self.end(self._conversation.closing)
+            self._fail(self._conversation.closing)
         begun = self._last_number > asked_for  # a channel, which may have been refused then
         return FRAME_COST + (OPEN_COST if begun else 0)
 
@@ -387,14 +399,14 @@ class Sv2Connection:
     # What it is told
 
     def write(self, frames: bytes) -> None:
-        if frames and not self._shakes:
+        if frames and not self._shakes and not self._deaf:
             self._send_soon(self._noise.encrypt(frames))
 
     def _send_soon(self, data: bytes) -> None:
         most = self._board.out_bytes_max + OUT_BYTES_PER_CHANNEL * len(self._channels)
         if self._out and len(self._out) + len(data) > most:
             self._out.clear()
-            self.end("does not read")
+            self._fail("does not read")
             return
         self._out += data
         if self.open and not self._is_full:

@@ -31,7 +31,7 @@ from sqlalchemy import Connection, select
 
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk, fee_basis_sat
 from payouts.schemas.money import rates, tenant_terms, tenants
-from payouts.schemas.orders import order_suppliers, orders
+from payouts.schemas.orders import order_suppliers, order_terms, orders
 from pool.books.edges.late import Late
 from pool.books.journal.rate_epochs import by_fees, paid_for, unpacked_basis
 from pool.books.journal.rate_rows import work_price
@@ -343,9 +343,12 @@ def _check_order(
     connection: Connection, rate: Rate, order_id: int, users: set[str], used_s: int | None
 ) -> int:
     """What its work is sold at. Raises StoreError for work that is none of the order's."""
-    order = connection.execute(select(orders).where(orders.c.id == order_id)).one()
+    terms = order_terms.c
+    with_terms = select(orders, terms.extension_h).outerjoin(order_terms, terms.order_id == orders.c.id)
+    order = connection.execute(with_terms.where(orders.c.id == order_id)).one()
     if used_s is not None:
-        ended_s = order.until_s + LATE_S
+        # What is owed as work is delivered for so long after its end.
+        ended_s = order.until_s + (order.extension_h or 0) * 3600 + LATE_S
         if order.ended_at_s is not None:
             ended_s = min(ended_s, order.ended_at_s + ALONE_S)
         if used_s > ended_s:

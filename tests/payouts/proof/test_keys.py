@@ -237,3 +237,20 @@ def test_a_receipt_of_an_hour_in_which_its_key_was_replaced_is_wrong() -> None:
     angara_verify.check_receipt_keys(rows, report, keys)
     assert [it.split()[1] for it in report.wrong] == ["2", "3"]
     assert any("was replaced at 2026-09-01T02:00Z" in it for it in report.open)
+
+
+def test_a_receipt_that_a_former_key_signs_behind_its_follower_s_is_wrong() -> None:
+    """Who has stolen a key that was replaced would bill any hour before that once more, as its later part."""
+    first, second = "11" * 32, "22" * 32
+    hour = {"hour_utc": "2026-09-01T01:00:00Z"}
+    keys = Keys(KEY.public)
+    for signers, wrong in (
+        ((first, first, second, second), []),
+        ((first, "", second), []),
+        ((first, second, first), ["3"]),
+        ((first, second, first, second), ["3", "4"]),
+    ):
+        report = Report()
+        rows = [{**hour, "number": number, "key": it} for number, it in enumerate(signers, start=1)]
+        angara_verify.check_receipt_keys(rows, report, keys)
+        assert [it.split()[1] for it in report.wrong if "another one follows" in it] == wrong

@@ -304,6 +304,24 @@ async def test_a_proxy_that_leaves_does_so_a_few_channels_a_turn(turns: list[tup
         assert pool.sv2.connections == pool.server.connection_limits.sessions == 0
 
 
+async def test_a_proxy_that_breaks_the_protocol_ends_a_few_channels_a_turn(
+    turns: list[tuple[int, int]],
+) -> None:
+    """A thousand of one connection at once took 72 ms, for one frame that nobody can decrypt: 64 such
+    connections were five seconds in which no share was answered."""
+    async with playing() as pool:
+        machine, board = await pool.machine(), pool.server.board
+        for count in range(3 * ENDS_PER_TURN):
+            await machine.open(f"acme.c01.u{count}")
+        turns.clear()
+        await machine.raw(bytes(64))
+        await until(lambda: not board.connections)
+        assert list(board.dropped.values()) == [3 * ENDS_PER_TURN]
+        costs = [cost for _, cost in turns if cost >= END_COST]
+        assert costs == [END_COST * (1 + ENDS_PER_TURN)] * 3
+        assert pool.sv2.connections == pool.server.connection_limits.sessions == 0
+
+
 async def test_who_waits_long_for_its_turns_does_not_run_out_of_time_by_that(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from payouts.accrual import settle
 from payouts.book_time import book_time, latest_s
 from payouts.ledger import balance_sat, payable
 from payouts.rates import BlockFees, OrderCredit, Scheme, UpstreamRisk, quote
+from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.schemas.money import fee_bases, rates, tenants
 from pool.books.audit.verify import verify
 from pool.books.book import bind
@@ -511,6 +512,28 @@ async def test_an_edge_whose_node_is_away_for_days_works_for_an_order(
     site.share("acme.c01.u1", 2)
     assert await hub.sent(site) == {"acme.c01.u1": 3}
     assert hub.edge(NORTH).held is None
+
+
+@pytest.mark.sqlite_suffices
+async def test_an_edge_that_delivers_what_is_owed_after_an_order_s_end_is_not_held(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    """Five percent of a month is a day and a half of work."""
+    terms = {"make_good": MakeGood.EXTENSION, "tolerances": (Tolerance(100, 24),), "extension_h": 72}
+    change_terms(hub, order_credit=OrderCredit.ORDER)
+    sell(hub, tenants=("acme",), **terms)
+    site = await hub.site_that_begins(NORTH)
+    hub.clock.now_s += 3 * DAY_S
+    site.moment_s = int(hub.clock.now_s)
+    say(site, upstream="north", order="blue", paid=(paid(sat_per_ph_day=SOLD_SAT),))
+    site.share("acme.c01.u1", 1)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    assert hub.edge(NORTH).held is None
+    hub.clock.now_s += 2 * DAY_S + 120
+    site.moment_s = int(hub.clock.now_s)
+    site.share("acme.c01.u1", 1)
+    assert await hub.sent(site) == {"acme.c01.u1": 1}
+    assert "which was over by then" in (hub.edge(NORTH).held or "")
 
 
 @pytest.mark.sqlite_suffices
