@@ -111,7 +111,7 @@ def test_invoices_prove_themselves_and_agree_with_the_receipts(order: Invoiced, 
     assert auditor.found(first, against=written(order.told()[:1])) == (0, []), "of some of its hours"
     unsigned = angara_verify.as_written({k: v for k, v in of(order.first).items() if k != "proof"})
     assert auditor.found(unsigned) == (0, [])
-    for key, words in (("00" * 32, "you gave the key"), ("zz", "not of its form")):
+    for key, words in (("00" * 32, "does not follow from"), ("zz", "not of its form")):
         code, wrong = auditor.found(first, key=key)
         assert code == (1 if key[0] == "0" else 2)
         assert words in wrong[0]
