@@ -1,6 +1,7 @@
 """The way of a block through a whole submission: nodes, disk, books and log, with a miner that finds many."""
 
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -363,7 +364,7 @@ async def test_a_block_is_of_the_scheme_that_the_shares_of_its_job_are_paid_by(
 ) -> None:
     """Its tenant carries its own luck since a day, and its job is of before. Also where the process died
     before the books heard of it; where nobody knew, its terms say."""
-    (solution,) = siblings(1)
+    (solution,) = siblings(1, curtime=int(time.time()))
     with closing(store_in(tmp_path)) as store, store.write() as connection:
         terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
         add_tenant(connection, "acme", terms, by="test", now_s=0)
