@@ -65,9 +65,10 @@ tests-of-parts: install
 	$(BIN)/pytest -n auto --dist worksteal -m 'not soak and not simulation and not browser' \
 	    $$($(BIN)/python tests/without_processes.py | grep -v '/faults/\|/stories/' | xargs grep -L regtest)
 
-# The tests of one part that start no process, for another Python: make PYTHON=python3.13 VENV=build/venv-3.13 ...
+# The tests of one part that start no process, on SQLite, for another Python:
+# make PYTHON=python3.13 VENV=build/venv-3.13 ...
 test-without-processes: install
-	$(BIN)/pytest -n auto --dist worksteal \
+	$(BIN)/pytest -n auto --dist worksteal -m 'not soak and not simulation and not browser' -k 'not postgresql' \
 	    $$($(BIN)/python tests/without_processes.py | grep -v '/faults/\|/stories/')
 
 # For what takes minutes: a test is given up after an hour, and not after five minutes.
