@@ -986,15 +986,22 @@ def check_signature(value: Any, proof: Any, report: Report, key: Optional[Keys])
         report.wrong.append(f"the proof has other members than {sorted(known)}")
     signer = unhex(member(proof, "root"), "key", 32)
     message = signed_message(text(value, "content_sha256"), proof)
+    check_signer("statement", signer, message, unhex(proof, "signature", 64), report, key)
+
+
+def check_signer(
+    what: str, signer: bytes, message: bytes, signature: bytes, report: Report, key: Optional[Keys]
+) -> None:
+    """Who signed it, and whether that is the key that the client knows."""
     report.check(
-        signed_by(signer, message, unhex(proof, "signature", 64)),
+        signed_by(signer, message, signature),
         f"signed by {signer.hex()}",
-        "the signature is not of this statement by this key",
+        f"the signature is not of this {what} by this key",
     )
     if key is None:
         report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
     else:
-        key.check("key of the statement", signer.hex(), report)
+        key.check(f"key of the {what}", signer.hex(), report)
 
 
 ROOT = (
@@ -2159,19 +2166,11 @@ def check_invoice_signature(value: Any, report: Report, key: Optional[Keys]) -> 
         raise Unreadable(f"this program knows proofs of version {VERSION}")
     signer = unhex(proof, "key", 32)
     digest = tagged("angara/invoice", unhex(value, "content_sha256", 32))
-    report.check(
-        signed_by(signer, digest, unhex(proof, "signature", 64)),
-        f"signed by {signer.hex()}",
-        "the signature is not of this invoice by this key",
-    )
-    if key is None:
-        report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
-    else:
-        key.check("key of the invoice", signer.hex(), report)
-        if signer.hex() in key.replaced:
-            report.wrong.append(
-                f"the key {signer.hex()} was replaced: ask for the invoice again, it is signed by the new one"
-            )
+    check_signer("invoice", signer, digest, unhex(proof, "signature", 64), report, key)
+    if key is not None and signer.hex() in key.replaced:
+        report.wrong.append(
+            f"the key {signer.hex()} was replaced: ask for the invoice again, it is signed by the new one"
+        )
 
 
 def check_invoice_chain(invoices: List[Any], report: Report) -> None:

@@ -23,19 +23,14 @@ def open_charges(
     """Of hours before that one: seq, hour, posted_sat, as they were charged. `invoiced_until_s`: the end of
     the order's last invoice."""
     of = order_charges.c
-    query = _open(of.seq, of.hour, of.posted_sat).where(of.order_id == order_id, of.hour < before_hour)
-    if invoiced_until_s is not None:
-        query = query.where(of.charged_at_s >= invoiced_until_s - EARLY_S)
-    return list(connection.execute(query.order_by(of.seq)))
+    query = _open_of(order_id, invoiced_until_s, of.seq, of.hour, of.posted_sat)
+    return list(connection.execute(query.where(of.hour < before_hour).order_by(of.seq)))
 
 
 def open_sat(connection: Connection, order_id: int, invoiced_until_s: int | None) -> int:
     """What all of an order's come to."""
-    of = order_charges.c
-    query = _open(func.coalesce(func.sum(of.posted_sat), 0)).where(of.order_id == order_id)
-    if invoiced_until_s is not None:
-        query = query.where(of.charged_at_s >= invoiced_until_s - EARLY_S)
-    return int(connection.scalar(query) or 0)
+    total = func.coalesce(func.sum(order_charges.c.posted_sat), 0)
+    return int(connection.scalar(_open_of(order_id, invoiced_until_s, total)) or 0)
 
 
 def orders_with_open_charges(connection: Connection) -> list[int]:
@@ -49,6 +44,12 @@ def orders_with_open_charges(connection: Connection) -> list[int]:
     )
     query = select(order_billing.c.order_id).outerjoin(last, last.c.order_id == order_billing.c.order_id)
     return list(connection.scalars(query.where(open_ones).order_by(order_billing.c.order_id)))
+
+
+def _open_of(order_id: int, invoiced_until_s: int | None, *columns: Any) -> Select[Any]:
+    of = order_charges.c
+    query = _open(*columns).where(of.order_id == order_id)
+    return query if invoiced_until_s is None else query.where(of.charged_at_s >= invoiced_until_s - EARLY_S)
 
 
 def _open(*columns: Any) -> Select[Any]:

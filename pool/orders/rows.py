@@ -157,9 +157,10 @@ def load_orders(connection: Connection, now_s: int) -> tuple[OrderRecord, ...]:
         select(order_suppliers).order_by(*order_suppliers.primary_key)
     ):
         suppliers.setdefault(order_id, []).append((tenant_id, container_id))
-    covered = covers(connection, now_s, booked_until_s(connection))
+    booked_s = booked_until_s(connection)
+    covered = covers(connection, now_s, booked_s)
     stopped = stopped_orders(connection, now_s) | {it for it, of in covered.items() if not of.covers}
-    owing = extensions(connection, now_s, booked_until_s(connection))
+    owing = extensions(connection, now_s, booked_s)
     # Who is cut off keeps the last that he heard: so long, and no longer, a prepaid order goes on there.
     told_s = (now_s // HOUR_S + PREPAID_TOLD_H) * HOUR_S
     until_s = {it: min(of.until_s, told_s) for it, of in covered.items()}

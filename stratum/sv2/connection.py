@@ -226,7 +226,7 @@ class Sv2Connection:
         """Shares of who has mined lately; the rest waits for turns, before anything of it is decrypted."""
         try:
             self._read()
-            while not self._deaf and self._trusted and (frame := self._noise.next_frame()) is not None:
+            while self.open and self._trusted and (frame := self._next_frame()) is not None:
                 if not self._is_share(frame):
                     self._frame = frame
                     break

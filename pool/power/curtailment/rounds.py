@@ -337,8 +337,7 @@ class Rounds:
             made = change_machines(connection, event.id, it.changes, now_s)
             note_asked(connection, event.id, it.asked, now_s)
             note_asked(connection, event.id, it.resent, now_s, more=0)
-            after = _after(known.machines, made, it, now_s)
-            machines = machines_of(connection, event.id) if added else after
+            machines = machines_of(connection, event.id) if added else _after(known.machines, made, it, now_s)
             drawn = self._drawn_of(event)
             event = _moved(connection, event, machines, mining(looks), now_s, drawn)
             step = last_step(connection, event.id)
