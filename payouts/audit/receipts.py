@@ -17,8 +17,8 @@ from payouts.proof.roots import binding
 from payouts.rates import PSAT_PER_SAT
 from payouts.receipts.hours import Counts, counted_hours
 from payouts.receipts.receipt import Receipt, Sale, counts_of, next_receipt
-from payouts.receipts.rows import CORRECTED_H, changed_psat_of, due_psat_of, hour_of, receipt_of, sale_of
-from payouts.sales.charges import ChargeKind
+from payouts.receipts.rows import changed_psat_of, due_psat_of, hour_of, receipt_of, sale_of
+from payouts.sales.charges import CORRECTED_H, ChargeKind
 from payouts.schemas.orders import orders, upstreams
 from payouts.schemas.receipts import order_receipts
 from payouts.schemas.sales import order_billing, order_charges

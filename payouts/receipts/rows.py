@@ -33,15 +33,13 @@ from payouts.receipts.receipt import (
     psat_of,
     without,
 )
-from payouts.sales.charges import ChargeKind, charge_line
+from payouts.sales.charges import CORRECTED_H, ChargeKind, charge_line
 from payouts.schemas.orders import order_terms, orders, upstreams
 from payouts.schemas.receipts import order_receipts
 from payouts.statements.period import utc
 
 # Of an order at once: a day of it is a quarter of a second of signatures.
 RECEIPTS_AT_ONCE: Final = 24
-# How far back hours are looked at again. Nothing is booked in one that is over, but what somebody mends.
-CORRECTED_H: Final = 48
 # An order that was over for so long before it had a receipt is of a time without receipts.
 FORGOTTEN_H: Final = 7 * 24
 

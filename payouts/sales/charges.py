@@ -38,6 +38,9 @@ from payouts.schemas.orders import orders
 from payouts.schemas.sales import order_billing, order_charge_shares, order_charges
 
 HOUR_S: Final = 3600
+# So long after its end an hour has receipts of what came late, and is charged what they change. Nothing is
+# booked in one that is over, but what somebody mends.
+CORRECTED_H: Final = 48
 
 Shares = Mapping[int, int]  # by the exponent of their difficulty
 

@@ -21,7 +21,7 @@ from payouts.ledger import canonical_hash
 from payouts.proof.angara_verify import tagged
 from payouts.proof.key import ProofKey
 from payouts.rates import PSAT_PER_SAT
-from payouts.sales.charges import HOUR_S
+from payouts.sales.charges import CORRECTED_H, HOUR_S
 from payouts.sales.open_charges import open_charges, orders_with_open_charges
 from payouts.sales.terms import DAY_S, BillingTerms, billing_of, ends_s, period_start_s
 from payouts.schemas.money import rate_hours, rates
@@ -173,7 +173,9 @@ def _due(connection: Connection, order_id: int, terms: BillingTerms, until_s: in
     to_s = max(to_s, from_s)
     charges = open_charges(connection, order_id, last, to_s // HOUR_S)
     amount_sat = sum(it.posted_sat for it in charges)
-    if amount_sat <= 0 or _unsettled(connection, order_id, to_s) or _unclosed(connection, order, to_s):
+    if amount_sat <= 0 or _unsettled(connection, order_id, to_s):
+        return None
+    if _unclosed(connection, order, max(it.hour for it in charges), to_s, until_s):
         return None
     if over_s <= until_s:
         to_s = max(from_s, over_s, *((it.hour + 1) * HOUR_S for it in charges))
@@ -196,16 +198,22 @@ def _unsettled(connection: Connection, order_id: int, to_s: int) -> bool:
     return connection.scalar(waiting) is not None
 
 
-def _unclosed(connection: Connection, order: Row[Any], to_s: int) -> bool:
-    """Whether an hour of an order that makes good what is missing has no receipt yet: what that changes is of
-    the same invoice."""
-    makes_good = select(order_terms.c.order_id).where(order_terms.c.order_id == order.id)
-    if connection.scalar(makes_good) is None:
+def _unclosed(connection: Connection, order: Row[Any], newest_hour: int, to_s: int, until_s: int) -> bool:
+    """Whether an hour of an order that makes good what is missing has no receipt yet, be it one of after its
+    end: what that changes is of the same invoice."""
+    of = order_terms.c
+    terms = connection.execute(select(of.extension_h).where(of.order_id == order.id)).one_or_none()
+    if terms is None:
         return False
+    ends = -(-ends_s(order) // HOUR_S)
+    last = min(-(-to_s // HOUR_S), ends) - 1
+    # What is charged later than there are receipts for it is not waited for.
+    if until_s // HOUR_S < ends + (terms.extension_h or 0) + CORRECTED_H:
+        last = max(last, newest_hour)
     newest = connection.scalar(
         select(func.max(order_receipts.c.hour)).where(order_receipts.c.order_id == order.id)
     )
-    return newest is None or newest < -(-min(to_s, ends_s(order)) // HOUR_S) - 1
+    return newest is None or newest < last
 
 
 def _lines(connection: Connection, number: int) -> tuple[InvoiceLine, ...]:

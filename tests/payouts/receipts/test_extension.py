@@ -13,6 +13,8 @@ from payouts.receipts.receipt import psat_of
 from payouts.receipts.rows import billed, changed_psat_of, receipts
 from payouts.reports.orders import order_report
 from payouts.sales.billing import Billing
+from payouts.sales.charges import CORRECTED_H
+from payouts.sales.invoices import invoice, issue
 from payouts.sales.terms import BillingTerms
 from payouts.schemas.book import book
 from pool.books.store import Store
@@ -101,6 +103,31 @@ def test_what_is_owed_is_delivered_after_the_end_and_billed_then_once(store: Sto
     assert report.making_good.owed_ph_hours == "0.000000000"
     assert audited(order) is None
     assert auditor.found(written(order.told()), counted=counted(order.told())) == (0, [])
+
+
+def test_an_invoice_of_its_extension_waits_for_the_last_receipt_of_what_it_charges(store: Store) -> None:
+    """Else it asked for all that was delivered after the order's end, and what of it is too much, and not
+    billed, came off the next one: 172 sat of 547 here. No invoice is made again."""
+    order = extended(store)
+    order.settle(DAY_S + 13 * HOUR_S)
+    order.close(13)
+
+    def invoiced(hour: int) -> int | None:
+        at_s = DAY_S + hour * HOUR_S
+        with store.write() as connection:
+            number = issue(connection, order.blue.id, at_s, at_s)
+        with store.read() as connection:
+            return None if number is None else invoice(connection, number).amount_sat
+
+    deliver(order, 13, 1_900)
+    order.settle(DAY_S + 24 * HOUR_S)
+    assert invoiced(24) is None, "the hour is charged, and has no receipt"
+    order.close(24)
+    assert invoiced(24) == PRICE * 2 // 24, "what was sold"
+    deliver(order, 40, 800)  # and the pool that makes receipts is away
+    order.settle(DAY_S + 48 * HOUR_S)
+    assert [invoiced(48), invoiced(12 + 6 + CORRECTED_H - 1)] == [None, None], "it may still have one"
+    assert invoiced(12 + 6 + CORRECTED_H + 24) == PRICE * 800 * SHARE // PH_HOUR // 24, "nor waits for ever"
 
 
 def test_what_nobody_delivers_in_its_hours_stays_credited(store: Store, auditor: Auditor) -> None:
