@@ -1,8 +1,8 @@
 """Prepaid orders: each hour of one is delivered only if what its buyer paid covers all of that hour.
 
 Taken from what was paid are all charges, work that the books have and have not charged, and, of hours that
-the books do not have all of yet, up to the one that is looked at, what was sold of them and its tolerance. So
-the deposit is used up by an order before its machines are told to go home, and not after.
+the books do not have all of yet, however many, up to the one that is looked at, what was sold of them and its
+tolerance. So the deposit is used up by an order before its machines are told to go home, and not after.
 
 Invariants: reads only; whole psat, rounded against the buyer and given back with the rest. An hour that is
 covered stays so, but for a payment that is taken back; one that is not may be when the books have it that
@@ -26,8 +26,6 @@ from payouts.schemas.sales import order_charge_shares, order_charges
 
 # Looks are a minute apart, and a machine takes one to go home: an hour is decided before it begins.
 AHEAD_S: Final = 120
-# Books wait a quarter of an hour for a site. What they are behind for longer is not guessed.
-BEHIND_H: Final = 2
 THS_OF_PH_DAY: Final = 1_000 * 86_400  # TH/s for a second, of a PH/s for a day
 
 
@@ -75,14 +73,14 @@ def _cover(
     connection: Connection, order: Row[Any], owes: OrderStanding, now_s: int, booked_until_s: int
 ) -> Cover:
     this_hour = (now_s + AHEAD_S) // HOUR_S
-    unbooked = min(max(booked_until_s // HOUR_S, this_hour - BEHIND_H), this_hour)
+    unbooked = min(max(booked_until_s, order.from_s) // HOUR_S, this_hour)
     paid_psat = -owes.owed_sat * PSAT_PER_SAT - owes.carry_psat
     open_psat = dict(_open_psat(connection, order, unbooked))
     needed_psat = sum(it for hour, it in open_psat.items() if hour < unbooked)
-    for hour in range(unbooked, this_hour + 1):
+    charged_psat = _charged_psat(connection, order.id, unbooked)
+    for hour in range(unbooked, this_hour + 1):  # of ten years at most: 0.1 s
         sold_psat = _price_psat(order, _seconds(order, hour))
-        charged_psat = _charged_psat(connection, order.id, hour)
-        needed_psat += max(sold_psat - charged_psat, open_psat.get(hour, 0))
+        needed_psat += max(sold_psat - charged_psat.get(hour, 0), open_psat.get(hour, 0))
     left_psat = paid_psat - needed_psat
     more_h = left_psat // max(_price_psat(order, HOUR_S), 1) + 1 if left_psat >= 0 else 0
     # No order is as long as that.
@@ -102,11 +100,12 @@ def _price_psat(order: Row[Any], seconds: int) -> int:
     return int(-(-price * (BPS + order.tolerance_bps) // (THS_OF_PH_DAY * BPS)))
 
 
-def _charged_psat(connection: Connection, order_id: int, hour: int) -> int:
+def _charged_psat(connection: Connection, order_id: int, first_hour: int) -> dict[int, int]:
+    """By hour, from that one on."""
     of = order_charges.c
-    sums = select(func.sum(of.amount_sat), func.sum(of.amount_psat))
-    sat, psat = connection.execute(sums.where(of.order_id == order_id, of.hour == hour)).one()
-    return int(sat or 0) * PSAT_PER_SAT + int(psat or 0)
+    sums = select(of.hour, func.sum(of.amount_sat), func.sum(of.amount_psat))
+    mine = sums.where(of.order_id == order_id, of.hour >= first_hour).group_by(of.hour)
+    return {hour: int(sat) * PSAT_PER_SAT + int(psat) for hour, sat, psat in connection.execute(mine)}
 
 
 def _open_psat(connection: Connection, order: Row[Any], unbooked: int) -> Iterator[tuple[int, int]]:

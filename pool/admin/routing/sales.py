@@ -26,6 +26,7 @@ from pool.admin.payouts.commands import act_of, in_words
 from pool.books.changes.changes import State
 from pool.fleet.rows import RegistryError, find_tenant
 from pool.orders.rows import all_stopped, find_order
+from pool.orders.untold import check_told
 from pool.people.roles import Role
 
 SUBJECT: Final = "order/"  # then its name
@@ -193,10 +194,13 @@ def order_write_off(desk: OperatorDesk, it: OrderWriteOff) -> OrderEntry:
 def order_refund(desk: OperatorDesk, it: OrderRefund) -> OrderEntry:
     """Say that what was paid too much for an order becomes payable to a tenant. It is booked when another
     person says the same, and paid by a payout batch."""
+    edges = {} if desk.live is None else {edge.edge: edge for edge in desk.live.edge_standing()}
 
     def say(connection: Connection, act: Act) -> Said:
         order_id, tenant_id = find_order(connection, it.name).id, find_tenant(connection, it.tenant).id
-        return say_refund(connection, order_id, it.sat, tenant_id, it.why, act)
+        said = say_refund(connection, order_id, it.sat, tenant_id, it.why, act)
+        check_told(connection, order_id, edges, act.at_s)
+        return said
 
     return _said(desk, it.name, say)
 

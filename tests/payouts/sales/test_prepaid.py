@@ -5,7 +5,7 @@ import pytest
 from payouts.ledger import LedgerError, payable, reverse
 from payouts.sales.billing import Billing
 from payouts.sales.payments import CHARGED_S, say_refund
-from payouts.sales.prepaid import AHEAD_S, BEHIND_H, Cover, covers, uncovered
+from payouts.sales.prepaid import AHEAD_S, Cover, covers, uncovered
 from payouts.sales.terms import BillingTerms
 from pool.books.store import Store
 from pool.orders.rows import all_stopped, end_order, load_orders
@@ -100,12 +100,17 @@ def test_a_payment_that_is_taken_back_stops_it(store: Store) -> None:
 
 
 @pytest.mark.sqlite_suffices
-def test_books_that_are_behind_for_days_have_it_wait_for_three_hours_money_at_most(store: Store) -> None:
-    sale, at_s = sold(store), DAY_S + 90 * HOUR_S
-    hours = {0: 1, 1_000: 2, 3 * 86_400: 1 + BEHIND_H}
-    for paid in (1, 2, 3):
-        sale.pay(192, f"wire {paid}")
-        assert [runs(sale, at_s, at_s - late) for late in hours] == [paid >= it for it in hours.values()]
+def test_while_books_stand_still_it_runs_as_long_as_its_deposit_lasts_and_no_longer(store: Store) -> None:
+    """Whatever they are behind: three hours of it were counted, so that who paid for those had all for which
+    they stood still: 60 hours here, 11,250 sat for 1,000."""
+    sale, stand_s = sold(store), DAY_S + BEGINS * HOUR_S - 900
+    sale.pay(1_000, "wire 1")
+    ran = [hour for hour in range(BEGINS, 70) if runs(sale, DAY_S + hour * HOUR_S + 60, stand_s)]
+    assert ran == [10, 11, 12, 13, 14], "5.2 hours"
+    assert runs(sale, DAY_S + 69 * HOUR_S), "the books have it that nothing was given"
+    sale.pay(60 * 192 - 1_000, "wire 2")
+    assert runs(sale, DAY_S + 69 * HOUR_S, stand_s)
+    assert not runs(sale, DAY_S + 70 * HOUR_S, stand_s)
 
 
 @pytest.mark.sqlite_suffices
