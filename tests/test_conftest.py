@@ -18,13 +18,14 @@ import trio.testing
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from payouts.schemas.book import book
-from payouts.schemas.money import metadata, sites, tenants
+from payouts.schemas.money import sites, tenants
 from pool.books.store import open_store
 from tests.conftest import long_first
 from tests.fixtures import programs
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant, fresh_store
 from tests.fixtures.programs import AngaraProcess
 from tests.fixtures.stacks import tasks
+from tests.fixtures.tables import every_table
 from tests.stages.waiting import until
 
 Clock = trio.testing.MockClock
@@ -106,7 +107,7 @@ def test_a_database_of_the_server_that_was_written_to_is_as_new_for_the_next_tes
     """And one whose schema was changed is no test's any more."""
 
     def rows(connection: Connection) -> dict[str, Sequence[Row[Any]]]:
-        return {it.name: connection.execute(select(it)).all() for it in metadata.sorted_tables}
+        return {it.name: connection.execute(select(it)).all() for it in every_table().sorted_tables}
 
     def new_site(connection: Connection) -> Any:
         return connection.scalar(insert(sites).values(name="Bratsk", created_at_s=0).returning(sites.c.id))

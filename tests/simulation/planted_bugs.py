@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from payouts.tallies import record
 from payouts.tally_rows import Rows
 from pool.books.journal import bookings
-from pool.books.journal.folding import Folding
+from pool.books.journal.folding import ROUND_S, Folding
 from pool.books.journal.journal import Journal
 from pool.books.journal.kept_rows import KeptRows
 from pool.books.journal.positions import position_of
@@ -80,11 +80,11 @@ def trim_too_early(patch: pytest.MonkeyPatch) -> None:
     """What is about to be taken by the books is removed from the journal before they have it."""
     fold = Folding.fold
 
-    async def trimming(it: Folding) -> None:
+    async def trimming(it: Folding, within_s: float = ROUND_S) -> bool:
         for source in it._sources:
             assert isinstance(source.writer, Journal)
             source.writer._log.trim(source.writer._log.at)
-        await fold(it)
+        return await fold(it, within_s)
 
     patch.setattr(Folding, "fold", trimming)
 
