@@ -48,7 +48,8 @@ big end first.
 Roots and closings are chains: each names the hash of the one before it. A change of the pool's key stands in
 both, between the rows that the former key signed and those of the new one. With --key of either, and --roots,
 keys are followed from one to the next by what each signed; one that was lost signed nothing, and is said.
-A list itself is checked where it is the file, and with --previous that it says what it said before.
+A list itself is checked where it is the file, and with --previous, each of those before, that it says what
+they said and goes on from them.
 
 Both sums are in a node's hash, for else a pool could tell one client that the other side is less than it is
 (Chalkias and others, Broken Proofs of Solvency, 2022). The name is in the leaf, so no two tenants can be
@@ -62,8 +63,9 @@ What is checked of a list of receipts, each of what an hour of an order came to:
    good;
 3. the chain: no number and no hour is missing or there twice, and each goes on from the one before it;
 4. chance: the work that is billed, against what the shares stand for that were sent to the buyer's pool;
-5. with --previous: that receipts which were told before are as they were; with --counted: that the accepted
-   shares are those that the buyer's own pool counted, by target and hour, to the share.
+5. with --previous, each list that was given before: that it is told as it was, and the first one here goes on
+   from the last one there, or which are missing between; with --counted: that the accepted shares are those
+   that the buyer's own pool counted, by target and hour, to the share.
 
 What is checked of an invoice, {"content_sha256", "invoice", "proof"}:
 
@@ -586,8 +588,19 @@ class Chain:
         self.link: Optional[str] = None
         self.key: Optional[str] = None
 
-    def goes_on(self, row: Any) -> None:
-        number, same = natural(row, "number"), self.report.same
+    def take(self, row: Any, signed: bool = True) -> None:
+        """One row more. `signed`: look at its signature; each is in the hash of the one after it."""
+        if is_change(row):
+            self.changes_key(row)
+            return
+        alone, number, same = Report(), natural(row, "number"), self.report.same
+        if self.what == "closing":
+            check_closing(row, alone, signed)
+        else:
+            check_root(row, alone)
+        self.report.wrong += alone.wrong
+        if self.row is not None:
+            self._is_later(row, f"{self.what} {number}")
         if self.number is not None:
             same(f"number of a {self.what}", number, self.number + 1)
         if self.link is not None or number == 1:
@@ -596,6 +609,15 @@ class Chain:
             self.report.open.append(f"{self.what}s before {number}: the list begins there")
         self._signed(row, f"{self.what} {number}", text(row, "key"))
         self.row, self.number, self.link = row, number, text(row, "hash")
+
+    def _is_later(self, row: Any, name: str) -> None:
+        before, later = self.row, self.row["ledger_seq"] <= row["ledger_seq"]
+        if self.what == "closing":
+            first = before["last_settlement"] + 1
+            self.report.same(f"first settlement of {name}", row["first_settlement"], first)
+        else:
+            later &= day_number(before["day"], "day") < day_number(row["day"], "day")
+        self.report.check(later, "", f"{name} is not later than the one before it")
 
     def changes_key(self, row: Any) -> None:
         check_change(row, self.report)
@@ -620,6 +642,14 @@ class Chain:
         self.key = key
 
 
+def check_chain(what: str, rows: List[Any], report: Report) -> Chain:
+    """Rows of a list, one after the other: the newest signature is of all."""
+    links = Chain(what, report)
+    for row in rows:
+        links.take(row, row is rows[-1])
+    return links
+
+
 def check_list(chain: Any, report: Report, key: Optional[Keys]) -> None:
     """A list of roots, or of closings."""
     if any("first_settlement" in table(it, "a row of a list") for it in chain):
@@ -636,29 +666,34 @@ def is_list(value: Any) -> bool:
 def place_in_list(row: Any) -> Tuple[str, int]:
     if is_change(row):
         return "change of keys", natural(row, "change")
-    return ("closing" if "first_settlement" in row else "root"), natural(row, "number")
+    what = "receipt" if "hour_utc" in row else "closing" if "first_settlement" in row else "root"
+    return what, natural(row, "number")
 
 
 def really_signed(row: Any) -> Optional[str]:
     """The key that said it: of a change the former one."""
     if is_change(row):
         return row["former"] if signed_by_former(row) else None
-    digest = closing_hash(row) if "first_settlement" in row else root_hash(row)
-    holds = digest == unhex(row, "hash", 32)
-    holds = holds and signed_by(unhex(row, "key", 32), digest, unhex(row, "signature", 64))
-    return text(row, "key") if holds else None
+    hashed = {"root": root_hash, "closing": closing_hash, "receipt": receipt_hash}
+    digest, key = hashed[place_in_list(row)[0]](row), text(row, "key")
+    holds = key and digest == unhex(row, "hash", 32)
+    return key if holds and signed_by(unhex(row, "key", 32), digest, unhex(row, "signature", 64)) else None
 
 
-def check_told(chain: Any, known: Any, report: Report) -> None:
-    """That a list says of everything what an earlier one said."""
+def check_told(chain: List[Any], files: List[Any], report: Report) -> None:
+    """That a list, or receipts, say of everything what earlier ones said, and go on from there."""
     here, found, wrong = {place_in_list(it): it for it in chain}, 0, len(report.wrong)
-    kind = "closing" if any(what == "closing" for what, _ in here) else "root"
+    kind = next((what for what, _ in here if what != "change of keys"), "root")
     begins = min((number for what, number in here if what == kind), default=0)
-    for row in known if isinstance(known, list) else [known]:
-        what, number = place_in_list(row)
-        now = here.get((what, number))
+    told: Dict[Tuple[str, int], Any] = {}
+    for row in (it for listed in files for it in (listed if isinstance(listed, list) else [listed])):
+        place = what, number = place_in_list(row)
+        if what not in (kind, "change of keys"):
+            raise Unreadable(f"what you were given before has a {what}, and this has none")
+        now = here.get(place, told.get(place))
         if now is None:
-            if (natural(row, kind) if is_change(row) else number) >= begins:
+            told[place] = row
+            if position(row, kind) >= begins:
                 report.wrong.append(f"{what} {number}, which you were given before, is missing")
         elif unhex(now, "hash", 32) != unhex(row, "hash", 32):
             signers = really_signed(now), really_signed(row)
@@ -668,11 +703,43 @@ def check_told(chain: Any, known: Any, report: Report) -> None:
                 + (two if signers[0] == signers[1] else "")
             )
         else:
-            found += 1
-    if not found:
+            found += place in here
+    before = [it for it in told.values() if position(it, kind) < begins]
+    check_goes_on(sorted(before, key=lambda it: (position(it, kind), is_change(it))), chain[0], kind, report)
+    if not found and not before:
         report.open.append("whether this goes on from what you were given before: no row is in both")
-    elif len(report.wrong) == wrong:
+    elif found and len(report.wrong) == wrong:
         report.good.append(f"{found} rows are as you were given them before")
+
+
+def position(row: Any, kind: str) -> int:
+    """In the list: of a change that of the row that it is behind."""
+    return natural(row, kind if is_change(row) else "number")
+
+
+def check_goes_on(before: List[Any], first: Any, kind: str, report: Report) -> None:
+    """From rows that were given before to the first that is here: by hash where one is behind the other, and
+    where some are missing between, which these are."""
+    runs: List[List[Any]] = []
+    last, alone = 0, Report()
+    for row in [*before, first] if before else []:
+        missing = position(row, kind) - (not is_change(row))  # the newest that is to be before it
+        if runs and missing > last:
+            names = f"{kind} {missing}" if missing == last + 1 else f"{kind}s {last + 1} to {missing}"
+            report.open.append(f"{names}, which are in none of these files, and what goes on from what there")
+        if not runs or missing > last:
+            runs.append([])
+        runs[-1].append(row)
+        last = position(row, kind)
+    for run in runs:
+        if kind == "receipt":
+            check_run(run, alone)
+        else:
+            check_chain(kind, run, alone)
+    report.wrong += [f"with what you were given before: {it}" for it in alone.wrong]
+    if runs and len(runs[-1]) > 1 and not alone.wrong:
+        what, number = place_in_list(runs[-1][-2])
+        report.good.append(f"it goes on from {what} {number}, which you were given before")
 
 
 # Statements
@@ -1089,20 +1156,7 @@ def check_roots(
         raise Unreadable(f"the roots are no list of 1 to {ROOTS_MAX}")
     changes_among(chain)
     wrong = len(report.wrong)
-    links = Chain("root", report)
-    for row in chain:
-        if is_change(row):
-            links.changes_key(row)
-            continue
-        alone = Report()
-        check_root(row, alone)
-        report.wrong += alone.wrong
-        before = links.row
-        if before is not None:
-            later = day_number(text(before, "day"), "day") < day_number(text(row, "day"), "day")
-            later &= natural(before, "ledger_seq") <= natural(row, "ledger_seq")
-            report.check(later, "", f"root {natural(row, 'number')} is not later than the one before it")
-        links.goes_on(row)
+    links = check_chain("root", chain, report)
     if key is not None and links.key is not None:
         key.check("key of the newest root", links.key, report)
     if root is not None:
@@ -1451,24 +1505,7 @@ def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[K
         raise Unreadable(f"the closings are no list of 1 to {CLOSINGS_MAX}")
     changes_among(chain)
     wrong = len(report.wrong)
-    links = Chain("closing", report)
-    for row in chain:
-        if is_change(row):
-            links.changes_key(row)
-            continue
-        alone = Report()
-        check_closing(row, alone, signed=row is chain[-1])
-        report.wrong += alone.wrong
-        number, before = natural(row, "number"), links.row
-        if before is not None:
-            report.same(
-                f"first settlement of closing {number}",
-                row["first_settlement"],
-                before["last_settlement"] + 1,
-            )
-            later = before["ledger_seq"] <= row["ledger_seq"]
-            report.check(later, "", f"closing {number} is not later than the one before it")
-        links.goes_on(row)
+    links = check_chain("closing", chain, report)
     if key is not None and links.key is not None:
         key.check("key of the newest closing", links.key, report)
     at = {row["number"]: row for row in chain if not is_change(row)}
@@ -1780,11 +1817,7 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[Keys]) -> Non
         report.same("hour of receipt 1", moment(first, "hour_utc"), begins)
     else:
         report.open.append(f"receipts before {natural(first, 'number')}: the file begins there")
-    before = first
-    for row in chain[1:]:
-        check_next(before, row, report)
-        before = row
-    check_hours(chain, report)
+    check_follow(chain, report)
     if key is not None:
         check_receipt_keys(chain, report, key)
     elif text(last, "key"):
@@ -1801,6 +1834,19 @@ def check_receipts(chain: List[Any], report: Report, key: Optional[Keys]) -> Non
         )
         if "made_good" in last:
             tell_made_good(chain, report)
+
+
+def check_run(chain: List[Any], report: Report) -> None:
+    """Receipts that were given before, and the one behind them."""
+    for row in chain:
+        check_receipt(row, report)
+    check_follow(chain, report)
+
+
+def check_follow(chain: List[Any], report: Report) -> None:
+    for at in range(1, len(chain)):
+        check_next(chain[at - 1], chain[at], report)
+    check_hours(chain, report)
 
 
 def check_receipt_keys(chain: List[Any], report: Report, key: Keys) -> None:
@@ -1875,24 +1921,6 @@ def check_hours(chain: List[Any], report: Report) -> None:
             if following is not None:
                 report.same(f"hour of receipt {number}", utc(hour), utc(following))
             following = hour + HOUR_S
-
-
-def check_known(chain: List[Any], known: Any, report: Report) -> None:
-    """That receipts which were given out before are in it as they were."""
-    told = {natural(it, "number"): text(it, "hash") for it in chain}
-    found, wrong = 0, len(report.wrong)
-    for row in known:
-        number = natural(row, "number")
-        if number in told:
-            found += 1
-            what = f"hash of receipt {number}, against what you were given before"
-            report.same(what, told[number], text(row, "hash"))
-        elif number > min(told):
-            report.wrong.append(f"receipt {number}, which you were given before, is missing")
-    if known and not found:
-        report.open.append("whether they go on from those before: none is in both files")
-    elif len(report.wrong) == wrong:
-        report.good.append(f"{found} receipts are as you were given them before")
 
 
 def check_chance(chain: List[Any], report: Report) -> None:
@@ -2066,9 +2094,8 @@ def checked_receipts(
     if listed is not None:  # which has the changes of keys
         check_list(listed, report, key)
     check_receipts(chain, report, key)
-    if (path := previous_one(arguments)) is not None:
-        before = parsed(read(path))
-        check_known(chain, before if isinstance(before, list) else [before], report)
+    if arguments.previous is not None:
+        check_told(chain, [parsed(read(path)) for path in arguments.previous], report)
     else:
         report.open.append("whether they are as they were told before: give those with --previous")
     check_chance(chain, report)
@@ -2182,7 +2209,12 @@ def check_invoice_chain(invoices: List[Any], report: Report) -> None:
         same = all(invoice[it] == before[it] for it in ("order", "buyer", "sat_per_ph_day", "billing"))
         report.check(same, "", f"invoice {number} and the one before it are of other orders, or terms")
         report.check(natural(before, "number") < number, "", f"invoice {number} is not the later one")
-        report.same(f"where the invoice before {number} ends", before["to_utc"], invoice["from_utc"])
+        ended, begins = moment(before, "to_utc"), moment(invoice, "from_utc")
+        report.check(ended <= begins, "", f"invoice {number} begins before the one before it ends")
+        if ended < begins:
+            report.open.append(
+                f"what was charged from {utc(ended)} to {utc(begins)}: no invoice here is of that"
+            )
     begins, unknown, told, wrong = moment(invoices[0], "from_utc"), 0, set(), len(report.wrong)
     for invoice in invoices:
         for line in invoice["lines"]:
@@ -2734,7 +2766,7 @@ def check_beside(path: str, root: Any, report: Report, key: Optional[Keys]) -> N
 
 def previous_one(arguments: argparse.Namespace) -> Optional[str]:
     if arguments.previous is not None and len(arguments.previous) > 1:
-        raise Unreadable("more than one --previous is for invoices")
+        raise Unreadable("there is one statement before a statement")
     return None if arguments.previous is None else str(arguments.previous[0])
 
 
@@ -2799,8 +2831,8 @@ def checked_list(arguments: argparse.Namespace, value: Any, report: Report, key:
     check_list(value, report, key)
     if key is None:
         report.open.append("whose keys these are: give the one you know with --key")
-    if (path := previous_one(arguments)) is not None:
-        check_told(value, parsed(read(path)), report)
+    if arguments.previous is not None:
+        check_told(value, [parsed(read(path)) for path in arguments.previous], report)
     else:
         report.open.append("whether it says what it said before: give the list that you have with --previous")
     report.open.append("whether others are given the same: compare the hash of the newest row with theirs")
@@ -2850,7 +2882,7 @@ def parser() -> argparse.ArgumentParser:
         "--previous",
         metavar="FILE",
         action="append",
-        help="the statement before, or receipts or a list that you have, or each invoice before, JSON",
+        help="the statement before; or each list, receipts or invoices that you were given before, JSON",
     )
     found.add_argument("--counted", metavar="FILE", help="of receipts: what your own pool counted, CSV")
     found.add_argument(

@@ -244,6 +244,13 @@ def test_an_hour_is_charged_once_though_other_invoices_lie_between(order: Invoic
     assert any(
         "sat of hours before 2026-09-02T00:00Z: whether they were charged before" in it for it in report.open
     )
+    report = angara_verify.Report()
+    angara_verify.check_invoice_chain([of(order.first)["invoice"], third["invoice"]], report)
+    between = "what was charged from 2026-09-02T00:00Z to 2026-09-02T03:00Z: no invoice here is of that"
+    assert between in report.open, "where one is left out"
+    third["invoice"]["from_utc"] = of(order.second)["invoice"]["from_utc"]
+    wrong = auditor.found(again(third), previous=[second, first])[1]
+    assert "invoice 3 begins before the one before it ends" in wrong
     late = of(order.first)
     late["invoice"]["lines"].append(line(late, 22) | {"part": 2})
     assert auditor.found(again(late))[1] == [

@@ -102,6 +102,50 @@ def test_a_list_is_held_against_the_one_of_before(book: MinedHours, auditor: Aud
     assert auditor.found(now, roots=rows)[0] == 2
 
 
+@pytest.mark.parametrize("which", ["roots", "closings"])
+def test_lists_that_share_no_row_go_on_from_one_another(
+    book: MinedHours, auditor: Auditor, which: str
+) -> None:
+    """Also where the change of the key is the last of one, or the first of the other."""
+    rows = book.published() if which == "roots" else book.published_closings()
+    kept = [json.dumps([it]).encode() for it in rows]
+    for cut in range(1, len(rows)):
+        now, key = json.dumps(rows[cut:]).encode(), None if rows[cut:] == rows[-1:] else KEY.public.hex()
+        assert auditor.found(now, previous=kept[:cut][::-1], key=key) == (0, [])
+        assert not any("none of these files" in it or "no row is in both" in it for it in auditor.open)
+        report = Report()
+        angara_verify.check_told(rows[cut:], [rows[:cut]], report)
+        assert (len(report.good), report.good[0].startswith("it goes on from ")) == (1, True)
+        other = altered(rows, (cut - 1, "hash"), "ab" * 32)[:cut]
+        assert auditor.found(now, previous=json.dumps(other).encode(), key=key)[0] == 1
+    other_list = book.published_closings() if which == "roots" else book.published()
+    assert auditor.found(json.dumps(rows).encode(), previous=json.dumps(other_list).encode())[0] == 2
+
+
+def test_what_lies_between_two_lists_is_said_and_a_past_that_was_written_again_found(
+    store: Store, auditor: Auditor
+) -> None:
+    book = MinedHours(store)
+    for days in range(2, 7):
+        book.close(days)
+    book.change_key(SECOND)
+    book.close(7)
+    rows = book.published()
+    assert [it.get("number") for it in rows] == [1, 2, 3, 4, 5, None, 6]
+    for known, now, words in ((2, 4, "roots 3 to 4, "), (3, 4, "root 4, "), (3, 5, "roots 4 to 5, ")):
+        assert auditor.found(json.dumps(rows[now:]).encode(), previous=json.dumps(rows[:known]).encode()) == (
+            0,
+            [],
+        )
+        assert sum(it.startswith(f"{words}which are in none of these files") for it in auditor.open) == 1
+    less = root_by(rows[2] | {"total_sat": 1}, rows[1]["hash"], KEY)
+    shown = json.dumps([root_by(rows[3], less["hash"], KEY)]).encode()
+    assert auditor.found(shown) == (0, [])
+    code, wrong = auditor.found(shown, previous=json.dumps(rows[:3]).encode())
+    assert (code, len(wrong)) == (1, 1)
+    assert wrong[0].startswith("with what you were given before: what is before root 4: it says")
+
+
 def test_a_key_that_is_lost_has_signed_nothing_and_every_client_is_told(
     store: Store, auditor: Auditor
 ) -> None:
@@ -223,6 +267,9 @@ def test_no_list_makes_it_fail(book: MinedHours, auditor: Auditor, monkeypatch: 
                 data = json.dumps(altered(listed, path, new)).encode()
                 code, wrong = auditor.found(data, previous=previous)
                 assert (code == 0) == (not wrong)
+            first = json.dumps(altered(listed, path, new)[:-1]).encode()
+            code, wrong = auditor.found(json.dumps(listed[-1:]).encode(), previous=first)
+            assert (code == 0) == (not wrong)
             code, wrong = auditor.found(later(book), roots=altered(listed, path, new))
             assert (code == 0) == (not wrong)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from payouts.proof import angara_verify
+from payouts.proof.angara_verify import Report
 from payouts.proof.key import ProofKey
 from tests.fixtures.databases import SqliteDatabases, fresh_store
 from tests.histories.orders import PRICE, TARGET
@@ -253,9 +254,43 @@ def test_shares_of_another_order_and_a_past_that_was_signed_again_are_found(
     past = signed_again(changed(chain, 1, delivered={"20": 310 + 50}))
     assert auditor.found(written(past))[0] == 0
     code, (wrong_hash,) = auditor.found(written(past), previous=before)
-    assert (code, "hash of receipt 2, against what you were given before" in wrong_hash) == (1, True)
+    assert code == 1
+    assert f"given before, and {KEY.public.hex()} signed both: keep both files" in wrong_hash
     other = signed_again(json.loads(json.dumps(chain)), ProofKey(bytes(31) + b"\5"))
     assert auditor.found(written(other))[0] == 1
+
+
+def test_receipts_that_share_none_go_on_from_one_another(
+    chain: list[dict[str, Any]], auditor: Auditor
+) -> None:
+    """A month's from those of the months before: the last of these is in the hash of the first of that."""
+    for cut in range(1, len(chain)):
+        assert auditor.found(written(chain[cut:]), previous=written(chain[:cut])) == (0, [])
+        assert not any("none of these files" in it or "no row is in both" in it for it in auditor.open)
+    each = [written(it) for it in chain[:3]]
+    assert auditor.found(written(chain[3:]), previous=[each[2], each[0], each[1]]) == (0, [])
+    report = Report()
+    angara_verify.check_told(chain[3:], chain[:3], report)
+    assert report.good == ["it goes on from receipt 3, which you were given before"]
+    for known, words in (([0], "receipts 2 to 3, "), ([0, 2], "receipt 2, "), ([1], "receipt 3, ")):
+        assert auditor.found(written(chain[3:]), previous=[each[it] for it in known]) == (0, [])
+        assert sum(it.startswith(f"{words}which are in none of these files") for it in auditor.open) == 1
+
+
+def test_a_past_that_was_written_again_is_found_by_what_goes_on_from_it(
+    chain: list[dict[str, Any]], auditor: Auditor
+) -> None:
+    """More is billed of an hour that the buyer has a receipt of; he is shown what comes after it alone."""
+    past = signed_again(changed(chain, 1, delivered={"20": 310 + 50}))
+    assert auditor.found(written(past[2:])) == (0, [])
+    code, wrong = auditor.found(written(past[2:]), previous=written(chain[:2]))
+    assert code == 1
+    assert wrong[0].startswith("with what you were given before: what is before receipt 3: it says")
+    code, (both, *_) = auditor.found(written(chain[2:]), previous=[written(past[:2]), written(chain[:2])])
+    assert (code, "receipt 2 is another one" in both, "signed both" in both) == (1, True, True)
+    bare = changed(chain[:2], 1, seconds=1)
+    assert auditor.found(written(chain[2:]), previous=written(bare))[0] == 1
+    assert auditor.found(written(chain[2:]), previous=b'[{"number": 1, "day": ""}]')[0] == 2
 
 
 def test_it_says_whose_key_it_is(chain: list[dict[str, Any]], auditor: Auditor) -> None:
