@@ -333,9 +333,12 @@ class Sv2Connection:
     def open_channel(self, asked: OpenChannel, agent: str, *, rolls: bool) -> None:
         if len(self._channels) >= CHANNELS_MAX:
             raise NotOpened("too-many-channels")
-        place = self._limits.enter(self.address)
+        place = self._limits.enter(self.address, instead_of=self._place)
         if isinstance(place, str):
             raise NotOpened(f"refused: {place}")
+        if not self.open:  # its own last channel, which was idle, has made room
+            self._limits.leave(place)
+            raise NotOpened(f"refused: {MADE_ROOM}")
         self._last_number += 1
         channel = MiningChannel(self._board, self, place, self._last_number)
         try:

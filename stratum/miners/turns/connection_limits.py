@@ -132,21 +132,16 @@ class ConnectionLimits:
         """How many connections have shown what."""
         return {standing: crowd.size for standing, crowd in self._crowds.items()}
 
-    def enter(self, address: str) -> Place | str:
-        """A place, or why there is none. Somebody else may have left for it."""
+    def enter(self, address: str, instead_of: Place | None = None) -> Place | str:
+        """A place, or why there is none. Somebody else may have left for it, unless it is given instead of
+        one that the same connection has, and leaves in the same moment."""
         if self.refuses is not None:
             return self.refuses
-        limits, source = self.limits, source_of(address)
-        if self.count(source) >= limits.sessions_per_address_max:
-            own = self._least_of(source)
-            if own is None:
-                return "too many connections from this address"
-            self._free(own)
-        if self.sessions >= limits.sessions_max:
-            victim = self._victim(source)
-            if victim is None:
-                return "pool is full"
-            self._free(victim)
+        source = source_of(address)
+        if instead_of is None or instead_of.standing is Standing.GONE:
+            why = self._make_room(source)
+            if why is not None:
+                return why
         place = Place(source)
         self.sessions += 1
         self._crowds[Standing.WAITING].add(place)
@@ -186,6 +181,21 @@ class ConnectionLimits:
     def count(self, source: str) -> int:
         """Connections of a source."""
         return sum(crowd.count(source) for crowd in self._crowds.values())
+
+    def _make_room(self, source: str) -> str | None:
+        """For one of this source more; or why there is none."""
+        limits = self.limits
+        if self.count(source) >= limits.sessions_per_address_max:
+            own = self._least_of(source)
+            if own is None:
+                return "too many connections from this address"
+            self._free(own)
+        if self.sessions >= limits.sessions_max:
+            victim = self._victim(source)
+            if victim is None:
+                return "pool is full"
+            self._free(victim)
+        return None
 
     def _free(self, place: Place) -> None:
         assert place.holder is not None

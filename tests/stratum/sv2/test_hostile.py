@@ -212,6 +212,39 @@ async def test_half_open_ones_of_one_source_are_bounded() -> None:
             await trio.aclose_forcefully(stream)
 
 
+@pytest.mark.parametrize("bounds", [{"sessions_per_address_max": 2}, {"sessions_max": 2}])
+async def test_where_all_places_are_taken_nobody_loses_his_own_by_opening_a_channel(
+    bounds: dict[str, int],
+) -> None:
+    """A channel has a place of its own, and its connection none then: who came first, and was half-open for
+    longest, made room for himself, and left a channel behind that nobody was at."""
+    async with playing(connection_bounds=ConnectionBounds(**bounds)) as pool:
+        first, second = await pool.machine(), await pool.machine(random=Random(2))
+        for machine in (first, second):
+            channel = await machine.open()
+            assert (await machine.mine(channel))["count"] == 1
+            assert pool.server.connection_limits.sessions == 2
+        assert not pool.server.board.dropped
+        await first.ask_to_open("acme.c01.u9")  # a second channel takes a place that there is none of
+        assert (await first.until("OpenMiningChannel.Error"))["code"].startswith("refused: ")
+        await trio.aclose_forcefully(second.stream)
+        await until(lambda: pool.server.connection_limits.sessions == 1)
+
+
+async def test_who_makes_room_for_himself_with_his_last_channel_leaves_no_place_behind(
+    autojump_clock: MockClock,
+) -> None:
+    async with playing(connection_bounds=ConnectionBounds(sessions_per_address_max=1)) as pool:
+        machine = await pool.machine()
+        await machine.open()
+        await pass_in_silence(autojump_clock, 1_000)
+        assert pool.server.connection_limits.standing()[Standing.IDLE] == 1
+        await machine.ask_to_open("acme.c01.u9")
+        with pytest.raises(EOFError):
+            await machine.until("OpenStandardMiningChannel.Success")
+        assert pool.server.connection_limits.sessions == 0
+
+
 async def test_a_packet_of_many_questions_takes_turns() -> None:
     """One connection cannot hold up a round: what a packet asks costs turns, as lines of V1 do."""
     async with playing() as pool:
