@@ -2195,9 +2195,9 @@ def check_invoice_signature(value: Any, report: Report, key: Optional[Keys]) -> 
     digest = tagged("angara/invoice", unhex(value, "content_sha256", 32))
     check_signer("invoice", signer, digest, unhex(proof, "signature", 64), report, key)
     if key is not None and signer.hex() in key.replaced:
-        report.wrong.append(
-            f"the key {signer.hex()} was replaced: ask for the invoice again, it is signed by the new one"
-        )
+        made = moment(value["invoice"], "issued_utc")
+        report.check(made < key.replaced[signer.hex()], "", "it was made when its key was replaced already")
+        report.open.append("who made it, before you pay: ask for it again, it is signed by the new key")
 
 
 def check_invoice_chain(invoices: List[Any], report: Report) -> None:
@@ -2364,6 +2364,7 @@ COIN = {"txid", "vout", "amount_sat", "height", "witness"}
 TX_BYTES_MAX = 1_000_000  # of a block, without witnesses
 WITNESS_MAX = 24  # of a coin: signatures of twenty keys, and their script
 SCRIPT_BYTES_MAX = 10_000
+BLOCK_OFF_S = 2 * 3600  # that a block may say it is later than it is
 SIGHASH_ALL = 1  # a signature of all inputs and all outputs
 
 
@@ -2633,6 +2634,9 @@ def check_reserve(row: Any, report: Report, key: Optional[Keys]) -> int:
         key.check("key of the reserve", signer.hex(), report)
         late = root["key"] != signer.hex() and signer.hex() in key.replaced
         report.check(not late, "", "the reserve is signed by a key that its root's had replaced")
+        made = int.from_bytes(unhex(row, "block_header", 80)[68:72], "little")  # or later
+        known = made - BLOCK_OFF_S < key.replaced.get(signer.hex(), 1 << 62)
+        report.check(known, "", "its block is of when the key was replaced already that signed the reserve")
     if root["key"] != signer.hex():
         report.open.append("why the reserve has another key than its root")
     signed_sat = check_coins(row, check_block(row, root, report), report)

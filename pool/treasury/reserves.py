@@ -4,8 +4,8 @@ What is given is a PSBT that moves nothing, of all coins that could be spent; no
 What comes back has to be that, of coins that are still there, signed by all their keys; it is signed with the
 key of statements then, and noted.
 
-Invariants: no coin is taken by a signer's word, nor one that is spent. Must not know: how files get to the
-signer, the keys of coins.
+Invariants: no coin is taken by a signer's word, nor one that is spent, or that a buyer paid. Must not know:
+how files get to the signer, the keys of coins.
 """
 
 import re
@@ -33,6 +33,7 @@ from payouts.proof.reserves import (
     to_spend,
 )
 from payouts.proof.roots import newest_root, root_named
+from payouts.sales.deposits import scripts
 from payouts.schemas.proof import reserves
 from pool.treasury.books import PayoutBooks
 from pool.treasury.chain_node import ChainNode, Coin, PayoutNodes
@@ -82,6 +83,7 @@ class Reserves:
             raise BadReserve("no day was closed yet: a reserve is beside a root, see `angara proof roots`")
         node = await self._nodes.first()
         found = await node.coins(self._scanned(others))
+        await self._see_that_none_is_a_buyers(found)
         deep = sorted(spendable(found), key=lambda it: (-it.amount_sat, it.txid, it.vout))[:most]
         if not deep:
             raise TooFewCoins("the wallet has no coins that can be spent yet")
@@ -168,7 +170,19 @@ class Reserves:
             if coin.height > height:
                 raise BadReserve(f"coin {it.txid}:{it.vout} is in a block after the one that is named")
             found.append(coin)
+        await self._see_that_none_is_a_buyers(found)
         return tuple(found)
+
+    async def _see_that_none_is_a_buyers(self, coins: Sequence[Coin]) -> None:
+        """By its script, whichever descriptor it came under, and whether or not the settings have one of
+        deposits by now. Raises BadReserve."""
+        order_of = await self._books.read(scripts)
+        for it in coins:
+            if it.script in order_of:
+                raise BadReserve(
+                    f"coin {it.txid}:{it.vout} is what a buyer paid, at the address of order"
+                    f" {order_of[it.script]}: coins of buyers are in no reserve"
+                )
 
     async def _sources(self, node: ChainNode, coins: Sequence[Coin]) -> dict[str, Tx]:
         """The transactions that made them, by txid."""

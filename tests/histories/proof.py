@@ -98,6 +98,32 @@ class ClosedBook(History):
             return with_changes(found, changes, "root")
 
 
+def change_signed(change: dict[str, Any], former: ProofKey, key: ProofKey) -> dict[str, Any]:
+    """A change of the key, as who has both writes it."""
+    change = change | {"former": former.public.hex(), "key": key.public.hex()}
+    digest = angara_verify.key_change_hash(change)
+    signatures = {"signature": key.sign(digest).hex(), "former_signature": former.sign(digest).hex()}
+    return change | {"hash": digest.hex()} | signatures
+
+
+def change_at(at_utc: str, former: ProofKey, key: ProofKey, root: Root) -> dict[str, Any]:
+    """The first change, behind that root."""
+    change = {
+        "change": 1,
+        "root": root.number,
+        "root_hash": root.hash,
+        "closing": 0,
+        "closing_hash": "0" * 64,
+        "lost": False,
+        "at_utc": at_utc,
+        "network": root.network,
+        "genesis": root.genesis,
+        "book": root.book,
+        "previous": "0" * 64,
+    }
+    return change_signed(change, former, key)
+
+
 class Auditor:
     """Who checks files with nothing but `angara_verify`."""
 

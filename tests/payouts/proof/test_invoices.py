@@ -12,61 +12,18 @@ import pytest
 
 from payouts.audit.sales import check_sales
 from payouts.proof import angara_verify
-from payouts.receipts.making_good import MakeGood, Tolerance
-from payouts.sales.billing import Billing
-from payouts.sales.deposits import give_address
-from payouts.sales.invoices import Invoice, invoice, issue, proof_of
-from payouts.sales.terms import BillingTerms
-from pool.books.store import Store
+from payouts.sales.invoices import Invoice
 from pool.reports.document import Document
-from pool.reports.invoice_document import invoice_document
 from pool.reports.render_csv import render_csv
 from pool.reports.render_html import render_html
 from pool.reports.render_json import render_json
 from pool.reports.render_pdf import render_pdf
 from pool.reports.render_text import render_text
 from tests.fixtures.databases import SqliteDatabases, fresh_store
-from tests.histories.orders import HOUR_S
+from tests.histories.invoices import ADDRESS, Invoiced
 from tests.histories.proof import KEY, Auditor, altered, kinds_of_fields
-from tests.histories.receipts import ClosedOrder, changed, counted, signed_again, written
-from tests.histories.statements import DAY_S
+from tests.histories.receipts import changed, counted, signed_again, written
 from tests.judges.report_readers import pdf_text
-
-ADDRESS = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk"
-
-
-class Invoiced(ClosedOrder):
-    """Five hours from 22:00 on that make good what is missing: two in an invoice, and the others, with what
-    came late of the first, in a second one with an address of the order's."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(
-            store,
-            make_good=MakeGood.CREDIT,
-            tolerances=(Tolerance(500, 1),),
-            billing=BillingTerms(billing=Billing.DAILY, due_days=1),
-            from_s=DAY_S + 22 * HOUR_S,
-            until_s=DAY_S + 27 * HOUR_S,
-        )
-        self.first = self.delivered(24, (22, 800), (23, 480))
-        with self.store.write() as connection:
-            derived = (ADDRESS, b"\x00\x14" + bytes(20))
-            give_address(connection, self.blue.id, lambda _: derived, by="ann", now_s=DAY_S + 24 * HOUR_S)
-        self.mine(self.acme, 60 * 23 + 5, 100, log2=20)
-        self.second = self.delivered(28, (24, 900), (25, 700), (26, 390))
-
-    def delivered(self, until: int, *hours: tuple[int, int]) -> Document:
-        for hour, shares in hours:
-            self.mine(self.acme, 60 * hour + 1, shares, log2=20)
-            self.judged(hour, "accepted", shares)
-        until_s = DAY_S + until * HOUR_S
-        self.settle(until_s + 90)
-        self.close(until)
-        with self.store.write() as connection:
-            number = issue(connection, self.blue.id, until_s, until_s)
-            assert number is not None
-            found: Invoice = invoice(connection, number)
-        return invoice_document(found, proof_of(found, KEY))
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from payouts.proof import angara_verify
-from payouts.proof.angara_verify import Keys, Report, key_change_hash, root_hash
+from payouts.proof.angara_verify import Keys, Report, root_hash
 from payouts.proof.key import NoSigning, ProofKey
 from payouts.proof.key_changes import changes_of_keys, due_key_change, note_key_change
 from pool.books.audit.verify import verify
 from pool.books.day_closing import DayClosing
 from pool.books.store import Store
 from tests.fixtures.databases import SqliteDatabases, fresh_store
-from tests.histories.proof import KEY, Auditor, altered, kinds_of_fields
+from tests.histories.proof import KEY, Auditor, altered, change_signed, kinds_of_fields
 from tests.histories.shares import FIRST, MinedHours
 from tests.histories.statements import DAY
 
@@ -194,13 +194,6 @@ def test_what_was_signed_since_makes_a_change_be_made_again(store: Store) -> Non
 # What a thief does who has a key
 
 
-def as_signed(change: dict[str, Any], former: ProofKey, key: ProofKey) -> dict[str, Any]:
-    change = change | {"former": former.public.hex(), "key": key.public.hex()}
-    digest = key_change_hash(change)
-    signatures = {"signature": key.sign(digest).hex(), "former_signature": former.sign(digest).hex()}
-    return change | {"hash": digest.hex()} | signatures
-
-
 def root_by(root: dict[str, Any], previous: str, key: ProofKey) -> dict[str, Any]:
     root = root | {"previous": previous, "key": key.public.hex()}
     digest = root_hash(root)
@@ -218,7 +211,7 @@ def test_another_successor_is_a_second_statement_of_the_same_key(book: MinedHour
     """By itself nothing tells it: whoever has the list of before, or another client's, has the proof that
     there are two, and of which key."""
     *before, change, newest = book.published()
-    other = as_signed(change, KEY, THIEF)
+    other = change_signed(change, KEY, THIEF)
     forged = json.dumps([*before, other, root_by(newest, other["hash"], THIEF)]).encode()
     assert auditor.found(forged) == (0, [])
     assert auditor.found(forged, key=SECOND.public.hex())[0] == 1  # who was told the new one

@@ -19,12 +19,18 @@ from payouts.book_time import book_time
 from payouts.proof.key import ProofKey
 from payouts.proof.reserves import BadReserve, Reserve, noted
 from payouts.proof.roots import DAY_S, closed, due_day, note, roots
+from payouts.sales.billing import Billing
+from payouts.sales.deposits import give_address
+from payouts.sales.terms import BillingTerms
 from pool.books.book import bind
 from pool.books.store import Store
+from pool.orders.rows import add_order
 from pool.regtest.chain import Coin as ChainCoin
 from pool.treasury.coins import TooFewCoins
 from pool.treasury.settings import PayoutSettings
 from pool.treasury.wallet import PayoutWallet, finalise
+from pool.upstreams.rows import add_upstream
+from tests.histories.orders import new_order, new_upstream
 from tests.histories.proof import KEY, Auditor
 from tests.histories.reserves import file_of
 from tests.stages.payouts import (
@@ -154,6 +160,41 @@ async def test_coins_of_another_wallet_sign_with_the_others(regtest: Regtest, st
             await world.paymaster().reserves.receive(both, KEY, "ann")
         taken = await world.paymaster().reserves.receive(both, KEY, "ann", others)
         assert taken.reserve.total_sat == given.total_sat
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_coin_that_a_buyer_paid_is_refused_whatever_wallet_it_is_shown_in(
+    regtest: Regtest, store: Store
+) -> None:
+    """The wallet is named by a descriptor of another form, or no settings say any more where buyers pay: what
+    they were given stands in the books. Nor is it taken where it was given out after the export."""
+    async with closed_world(regtest, store) as world:
+        sold = Signer(*private_descriptors("wpkh", next(regtest.accounts)))
+        receive, change = sold.public()
+        settings = PayoutSettings(descriptor=receive, change_descriptor=change, addresses=ADDRESSES)
+        others, reserves = [PayoutWallet(settings, "regtest")], world.paymaster().reserves
+        await world.fund(TxOutput(7_000_000, sold.script(3)))
+        given = await reserves.export(KEY.public, others=others)
+        assert given.total_sat == COINS * COIN_SAT + 7_000_000
+        with world.store.write() as connection:
+            add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
+            terms = BillingTerms(billing=Billing.DAILY)
+            times = {"from_s": NOW_S, "until_s": NOW_S + 10**6}
+            blue = add_order(
+                connection,
+                new_order("blue", tenants=("acme",), billing=terms, **times),
+                by="ann",
+                now_s=NOW_S,
+            )
+            paid_at = (sold.address(3), sold.script(3))
+            give_address(connection, blue.id, lambda _: paid_at, by="ann", now_s=NOW_S)
+        words = f"is what a buyer paid, at the address of order {blue.id}"
+        with pytest.raises(BadReserve, match=words):
+            await reserves.export(KEY.public, others=others)
+        both = [it.sign(given.psbt) for it in (world.signer, sold)]
+        with pytest.raises(BadReserve, match=words):
+            await reserves.receive(both, KEY, "ann", others)
+        assert (await reserves.export(KEY.public)).total_sat == COINS * COIN_SAT
 
 
 @pytest.mark.sqlite_suffices
