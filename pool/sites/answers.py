@@ -9,6 +9,7 @@ Must not know: how values travel, miners.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +24,11 @@ from payouts.rates import Scheme
 from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey
 from pool.books.database_waits import read_books
+from pool.books.edges.block_terms import mined_by
 from pool.books.edges.leases import Asked, Granted
 from pool.books.edges.remote import RemoteEdges
 from pool.books.edges.rows import EdgeRecord
-from pool.books.found_blocks import BlockNote, packed_note
+from pool.books.found_blocks import BlockNote, header_of, packed_note
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.store import Store
 from pool.chain.blocks import SubmitState, blocks_directory, noted
@@ -134,14 +136,29 @@ class Answers:
             raise HubAway("that are too many blocks at once: say it again later")
         mine = finder if finder is not None and record.may_count_for(finder) else None
         directory = blocks_directory(self._config.data_dir)
+        paid_by = None if mine is None else await self._paid_by(epoch, block, mine, scheme)
         async with self._turns:
-            note = BlockNote(0, mine, None if mine is None else scheme)
+            note = BlockNote(0, mine, paid_by)
             hash_hex = await trio.to_thread.run_sync(_store, directory, block, note, easiest)
         if hash_hex is None:
             log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
             return
         log.info("block_of_edge", edge=self._name, hash=hash_hex)
         await self._hub.book_found_blocks(frozenset((hash_hex,)))
+
+    async def _paid_by(self, epoch: int, block: bytes, finder: Machine, said: Scheme | None) -> Scheme | None:
+        """How the shares of its job are paid, by when the edge was told of which terms."""
+        if len(block) < HEADER_BYTES:
+            return None
+        at_s, told = header_of(block).at_s, self._remote.told(self._name, epoch)
+        found: Scheme | None = await read_books(
+            self._store, partial(mined_by, tenant=finder.tenant, said=said, at_s=at_s, told=told)
+        )
+        if said not in (None, found):
+            log.error(
+                "block_of_edge_by_other_terms", edge=self._name, tenant=finder.tenant, said=said, taken=found
+            )
+        return found
 
     async def plan(self) -> Plan:
         record = self._remote.record(self._name)

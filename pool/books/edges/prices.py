@@ -8,7 +8,7 @@ what an upstream has paid already. So before a window of it is booked:
 * no share is of a later time than the price that it has: its difficulty, its subsidy, its order;
 * block fees are those of 144 blocks, one after the other, of which the last is not old;
 * what a tenant is paid by follows from terms that were in force then or, since a site that is alone has not
-  heard of newer ones, in the week before.
+  heard of newer ones, in the week before: for the pool's own work until it has (`pool.books.edges.told`).
 
 Of when a share is the edge says, but what is new cannot be old while we hear of the edge (`Heard`). Not
 stopped: who lets nothing be heard for days, and says that he had worked at the beginning of them.
@@ -24,43 +24,32 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
-import msgspec
 import numpy as np
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from payouts.rates import OrderCredit, Scheme, UpstreamRisk, fee_basis_sat
-from payouts.schemas.money import rates, tenant_terms, tenants
-from payouts.schemas.orders import order_suppliers, order_terms, orders
+from payouts.rates import Scheme, UpstreamRisk, fee_basis_sat
 from pool.books.edges.late import Late
-from pool.books.journal.rate_epochs import by_fees, paid_for, unpacked_basis
-from pool.books.journal.rate_rows import work_price
-from pool.books.journal.schema import rate_epoch_tenants, rate_epochs
+from pool.books.edges.paid_terms import ALONE_S, LATE_S, all_terms, check_terms, check_told
+from pool.books.edges.told import SILENT_S, Told
+from pool.books.journal.rate_epochs import by_fees, unpacked_basis
 from pool.books.journal.window import Window
 from pool.books.store import StoreError
 from pool.chain.difficulties import Offered
 from pool.chain.paid_fees import misshapen
 from pool.chain.price_history import PriceHistory
 from pool.chain.templates import HEIGHT_MAX
-from pool.fleet.registry import TenantRecord
 from pool.journal.records import Machine, Paid, Rate
 from stratum.tallies import MINED
 
 log = structlog.get_logger()
 
-# A node that has stood for a day has its site work at the price of before; and the times that miners write
-# into blocks are two hours off at most. Who would gain by it gains a day of two weeks, and is told of.
-LATE_S: Final = 24 * 3600
 LATE_TOLD_S: Final = 2 * 3600
-# A site that is alone serves on for a week, by the terms that it heard last; and clocks differ.
-# So old may be, too, what was on its way to an upstream when a process died that begins again.
-ALONE_S: Final = 8 * 86_400
 # A node that does not say for a day what blocks paid, and clocks: each edge asks its own every hour.
 FEES_OLD_S: Final = 2 * 86_400
 FEES_OLD_BLOCKS: Final = 432  # the same, of a price that is allowed late: it has the fees of its own time
 # What comes of an edge was on its way as long as nothing was heard of it: after a week alone a line needs
 # a day at most for what has gathered. And a stream between us may stand for some hours.
-SILENT_S: Final = 120  # between two signs of life, which come every ten seconds
 CATCHES_UP: Final = 8  # times as fast as it gathers
 STREAM_STANDS_S: Final = 6 * 3600
 # Since when what comes is of later than when: a moment in ten minutes, of half a day.
@@ -110,10 +99,13 @@ class Heard:
 
 
 class EdgePrices:
-    """Of one edge; `history` is what our nodes say, None where nobody asks them; `late` what was allowed."""
+    """Of one edge; `history` is what our nodes say, None where nobody asks them; `late` what was allowed;
+    `told` when it heard of changes."""
 
-    def __init__(self, edge: str, history: PriceHistory | None, late: Sequence[Late] = ()) -> None:
-        self._edge, self._history, self._late = edge, history, late
+    def __init__(
+        self, edge: str, history: PriceHistory | None, told: Told, late: Sequence[Late] = ()
+    ) -> None:
+        self._edge, self._history, self._told_of, self._late = edge, history, told, late
         self._told: set[int] = set()  # rates of which shares were late
         self._whose: tuple[Window, dict[int, set[str]]] | None = None  # of the window that was looked at
 
@@ -192,10 +184,14 @@ class EdgePrices:
                 raise StoreError(f"rate {rate.number} goes by the fees of blocks, and names none")
         whose, self._whose = self._whose_of(window, named), None
         looked_at = defined | {it: meanings[it] for it in whose.keys() & meanings.keys()}
-        terms = _terms(connection) if looked_at else {}
+        terms = all_terms(connection) if looked_at else {}
         for rate in looked_at.values():
             used_s = _last_use_s(window, rate)
-            _check_terms(connection, rate, terms, whose.get(rate.number, set()), used_s)
+            users = whose.get(rate.number, set())
+            check_terms(connection, rate, terms, users, used_s)
+            allowed = self._history is not None and self._is_allowed(self._history, window, rate)
+            if used_s is not None and not allowed:
+                check_told(connection, rate, terms, users, used_s, self._told_of)
 
 
 def _last_use_s(window: Window, rate: Rate) -> int | None:
@@ -247,117 +243,6 @@ def _look_at_fees(history: PriceHistory, rate: Rate, used_s: int | None, allowed
             f"rate {rate.number} goes by what blocks paid up to {top}, {(used_s - paid.at_s) // 86_400} days"
             " before shares that it has"
         )
-
-
-class _Terms(msgspec.Struct, frozen=True):
-    """What a tenant had until then; None: it has."""
-
-    tenant: TenantRecord
-    until_s: int | None
-
-
-def _terms(connection: Connection) -> dict[str, list[_Terms]]:
-    """All there were of each, the oldest first. An upstream that pays a tenant always did: whose its account
-    is never changes."""
-    rows = connection.execute(
-        select(tenant_terms, tenants.c.name)
-        .join(tenants, tenants.c.id == tenant_terms.c.tenant_id)
-        .order_by(tenant_terms.c.id)
-    ).all()
-    paying: dict[int, set[int]] = {}
-    for row in rows:
-        if row.scheme == Scheme.PROXY and row.upstream_id is not None:
-            paying.setdefault(row.tenant_id, set()).add(row.upstream_id)
-    found: dict[str, list[_Terms]] = {}
-    for row in rows:
-        before = found.setdefault(row.name, [])
-        if before:
-            before[-1] = _Terms(before[-1].tenant, row.changed_at_s)
-        record = TenantRecord(
-            id=row.tenant_id,
-            name=row.name,
-            active=True,
-            scheme=Scheme(row.scheme),
-            fee_bps=row.fee_bps,
-            terms_at_s=row.changed_at_s,
-            upstream_id=row.upstream_id,
-            order_credit=OrderCredit(row.order_credit),
-            upstream_risk=UpstreamRisk(row.upstream_risk),
-            proxied=frozenset(paying.get(row.tenant_id, ())),
-        )
-        before.append(_Terms(record, None))
-    return found
-
-
-def _check_terms(
-    connection: Connection,
-    rate: Rate,
-    terms: Mapping[str, list[_Terms]],
-    users: set[str],
-    used_s: int | None,
-) -> None:
-    """What each tenant is paid by at that price; `users` are those of shares. Raises StoreError."""
-    source = work_price(connection, rate, None).source
-    sold_sat = None
-    if source.order_id is not None:
-        sold_sat = _check_order(connection, rate, source.order_id, users, used_s)
-    for paid in rate.paid:
-        at_s = used_s if used_s is not None and paid.tenant in users else rate.opened_at_s
-        known = terms.get(paid.tenant, [])
-        agreed = [it for it in known if paid_for(it.tenant, source, sold_sat) == paid]
-        if agreed and all(it.tenant.terms_at_s > rate.opened_at_s for it in agreed):
-            agreed = agreed if _joined(connection, rate, agreed[0].tenant.id, paid) else []
-        if known and not agreed:
-            raise StoreError(f"no terms of {paid.tenant} ever paid its work as rate {rate.number} does")
-        if known and not any(it.until_s is None or it.until_s >= at_s - ALONE_S for it in agreed):
-            raise StoreError(
-                f"rate {rate.number} pays {paid.tenant} by terms that were over more than a week before"
-            )
-    # Who came during it joins by the terms that he has then, and has them as long as it is used.
-    for name in users - {it.tenant for it in rate.paid} if used_s is not None and not rate.solo else ():
-        came_s = terms[name][0].tenant.terms_at_s if name in terms else 0
-        if used_s is not None and used_s - ALONE_S > max(rate.opened_at_s, came_s):
-            raise StoreError(f"rate {rate.number} has shares of {name}, and does not say what it is paid by")
-
-
-def _joined(connection: Connection, rate: Rate, tenant_id: int, paid: Paid) -> bool:
-    """Whether the books have it so that the tenant came to that price after it was opened."""
-    epoch, joined = rate_epochs.c, rate_epoch_tenants.c
-    alike = (epoch.created_at_s == rate.opened_at_s) & (epoch.height == rate.height)
-    found = (
-        select(epoch.epoch)
-        .join(rate_epoch_tenants, joined.epoch == epoch.epoch)
-        .join(rates, rates.c.id == joined.rate_id)
-        .where(
-            alike,
-            joined.tenant_id == tenant_id,
-            joined.upstream_risk == paid.upstream_risk,
-            rates.c.scheme == paid.scheme,
-            rates.c.fee_bps == paid.fee_bps,
-        )
-    )
-    return connection.scalar(found.limit(1)) is not None
-
-
-def _check_order(
-    connection: Connection, rate: Rate, order_id: int, users: set[str], used_s: int | None
-) -> int:
-    """What its work is sold at. Raises StoreError for work that is none of the order's."""
-    terms = order_terms.c
-    with_terms = select(orders, terms.extension_h).outerjoin(order_terms, terms.order_id == orders.c.id)
-    order = connection.execute(with_terms.where(orders.c.id == order_id)).one()
-    if used_s is not None:
-        # What is owed as work is delivered for so long after its end.
-        ended_s = order.until_s + (order.extension_h or 0) * 3600 + LATE_S
-        if order.ended_at_s is not None:
-            ended_s = min(ended_s, order.ended_at_s + ALONE_S)
-        if used_s > ended_s:
-            raise StoreError(f"rate {rate.number} has shares for order {order.name}, which was over by then")
-    suppliers = select(tenants.c.name).join(order_suppliers, order_suppliers.c.tenant_id == tenants.c.id)
-    others = users - set(connection.scalars(suppliers.where(order_suppliers.c.order_id == order_id)))
-    if others:
-        raise StoreError(f"{sorted(others)[0]} supplies nothing to order {order.name}")
-    return int(order.sat_per_ph_day)
 
 
 def _whose(window: Window, named: Mapping[int, Machine]) -> dict[int, set[str]]:

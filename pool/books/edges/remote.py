@@ -52,6 +52,7 @@ from pool.books.edges.rows import (
     part_of,
 )
 from pool.books.edges.taking import EdgeTaker
+from pool.books.edges.told import Told
 from pool.books.journal.folding import Folding
 from pool.books.journal.positions import position_of
 from pool.books.journal.start import OVER_S
@@ -112,9 +113,11 @@ class RemoteEdge:
         taker: EdgeTaker,
         line: Line,
         lateness: Heard,
+        told: Told,
         wall_clock: Callable[[], float],
     ) -> None:
         self.edge, self.inbox, self.taker, self._lateness = edge, inbox, taker, lateness
+        self.told = told
         self._line, self._wall_clock = line, wall_clock
         self.over = False
         self.waited_since_s = trio.current_time()  # it was heard of, or we began to wait for it
@@ -141,7 +144,9 @@ class RemoteEdge:
         if self._ahead is not None and self._ahead.number <= self.inbox.have.number:
             self._moment_s = max(self._moment_s, self._ahead.moment_s)
             self.here_s, self._ahead = self._ahead_s, None
-        self._lateness.note(self.inbox.have.number, int(self._wall_clock()))
+        now_s = int(self._wall_clock())
+        self._lateness.note(self.inbox.have.number, now_s)
+        self.told.note(now_s)
         self.follow_books()
 
     def follow_books(self) -> None:
@@ -218,6 +223,7 @@ class RemoteEdges:
         self._turn = trio.Lock()  # of who is let begin, and what commands change
         self._open: dict[str, RemoteEdge] = {}
         self._over: dict[str, RemoteEdge] = {}  # by their journals
+        self._told: dict[str, Told] = {}  # for as long as we are the hub, whatever journal an edge has
         # Whose copies cannot be, why, and since when.
         self._unopened: dict[str, tuple[EdgeRecord, str, float]] = {}
 
@@ -310,6 +316,12 @@ class RemoteEdges:
         remote = self._open.get(name)
         return None if remote is None else remote.heard_s
 
+    def told(self, name: str, epoch: int) -> Told:
+        """When it was told of changes, whose process says something now."""
+        remote = self._of(name, epoch)
+        remote.heard()
+        return remote.told
+
     async def take(self, name: str, epoch: int, data: bytes) -> None:
         """As `receive`, of what comes by itself: somebody who is not the edge now is not answered, and what
         is missing is asked for."""
@@ -370,7 +382,7 @@ class RemoteEdges:
     async def _open_one(self, edge: EdgeRecord, writer: str, *, over: bool = False) -> None:
         """Where its copy cannot be, it is tried again when its process asks, and others are served."""
         try:
-            inbox, taker, lateness = await when_it_answers(
+            inbox, taker, lateness, told = await when_it_answers(
                 "open the journal of an edge", self._opened, edge, writer
             )
         except InboxUnusable as error:
@@ -380,7 +392,7 @@ class RemoteEdges:
                 self._unopened[edge.name] = edge, str(error), since_s
             return
         self._unopened.pop(edge.name, None)
-        remote = RemoteEdge(edge, inbox, taker, self._line, lateness, self._wall_clock)
+        remote = RemoteEdge(edge, inbox, taker, self._line, lateness, told, self._wall_clock)
         remote.over = over
         if over:
             self._over[writer] = remote
@@ -391,12 +403,13 @@ class RemoteEdges:
         if not over and edge.host is not None and edge.held is None:
             await self._line.send_again(edge.name, edge.epoch, inbox.want)
 
-    def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker, Heard]:
+    def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker, Heard, Told]:
         with self._store.read() as connection:
             position, part = position_of(connection, writer), part_of(connection, writer)
             began_s = began_at_s(connection, writer)
             late = late_of(connection, edge.name, writer)
-        lateness = Heard(began_s, max(edge.lease_until_s - LEASE_S, began_s))
+        heard_s = max(edge.lease_until_s - LEASE_S, began_s)
+        lateness, told = Heard(began_s, heard_s), self._told.setdefault(edge.name, Told(heard_s))
         held = edge.held if writer == edge.writer else None
         inbox = self._inbox(edge, writer, position.at, held)
 
@@ -409,13 +422,13 @@ class RemoteEdges:
             writer,
             part,
             since_s,
-            prices=EdgePrices(edge.name, self._history, late),
+            prices=EdgePrices(edge.name, self._history, told, late),
             heard=lateness,
             ends=[it.until for it in late],
             wall_clock=self._wall_clock,
             on_beyond=beyond,
         )
-        return inbox, EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock), lateness
+        return inbox, EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock), lateness, told
 
     def _left(self, connection: Connection) -> list[tuple[EdgeRecord, str]]:
         """Journals that are over, and of which something is here that the books have not."""

@@ -31,6 +31,7 @@ from stratum.difficulty import target_from_nbits
 from tests.fakes.bitcoinds import FakeBitcoind, template_result
 from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
 from tests.stages.hub import Hub
+from tests.stages.journal import NOW_S
 from tests.stages.site_journal import SiteJournal
 from tests.stages.two_pools import settings
 
@@ -97,9 +98,11 @@ def machine(name: str) -> Machine:
     )
 
 
-def block(*, payout_script: bytes = PAYOUT, salt: bytes = b"bootjob1") -> tuple[bytes, str]:
+def block(
+    *, payout_script: bytes = PAYOUT, salt: bytes = b"bootjob1", at_s: int = 1_700_000_600
+) -> tuple[bytes, str]:
     """One that was found, and its hash."""
-    template = parse_template(template_result())
+    template = parse_template(template_result(curtime=at_s))
     solution = solve(work_on(template, payout_script=payout_script, salt=salt))
     return assemble_block(solution, template), hash_hex(solution)
 
@@ -152,6 +155,7 @@ async def test_a_site_says_by_which_terms_of_the_week_it_worked_and_by_no_others
     with house.hub.store.write() as connection:
         terms = TenantTerms(scheme=Scheme.PPLNS1, fee_bps=200, payout_minimum_sat=0)
         assert set_terms(connection, "acme", terms, by="ann", now_s=mined_at_s - 60).terms_at_s < mined_at_s
+    house.hub.clock.now_s = mined_at_s
     found: dict[Scheme | None, str | None] = {}
     for number, said in enumerate((Scheme.PPS, Scheme.PPLNS1, Scheme.PPLNS8, None)):
         raw, hash_ = block(salt=f"{number:08}".encode())
@@ -160,6 +164,34 @@ async def test_a_site_says_by_which_terms_of_the_week_it_worked_and_by_no_others
             of = block_funds.c
             found[said] = connection.scalar(select(of.scheme).where(of.block_hash == hash_))
     assert found == {Scheme.PPS: None, Scheme.PPLNS1: "pplns1", Scheme.PPLNS8: "pplns1", None: "pplns1"}
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("alone", [False, True])
+async def test_whose_a_block_is_follows_from_when_its_edge_was_told_and_not_from_what_it_says(
+    house: House, alone: bool
+) -> None:
+    """Its tenant changed from PPS to luck ten hours before. One that was heard of had its shares paid by the
+    one for eight days, and its blocks divided by the other: 3.6 BTC of a thousandth of Bitcoin. Told at once
+    it has what it works by from then on, and one that was alone what it worked by until it is back."""
+    house.site.share("acme.c01.u1")
+    await house.hub.send(NORTH, house.granted, house.site)
+    await house.hub.folding.fold()
+    changed_at_s, mined_at_s = NOW_S + 6 * 3_600, NOW_S + 16 * 3_600
+    with house.hub.store.write() as connection:
+        terms = TenantTerms(scheme=Scheme.PPLNS1, fee_bps=200, payout_minimum_sat=0)
+        set_terms(connection, "acme", terms, by="ann", now_s=changed_at_s)
+    for house.hub.clock.now_s in range(NOW_S, changed_at_s - 3_600 if alone else mined_at_s, 60):
+        house.hub.edges.told(NORTH, house.granted.epoch)
+    house.hub.clock.now_s = mined_at_s + 5 * 3_600
+    found = []
+    for number, said in enumerate((Scheme.PPS, Scheme.PPLNS1, None)):
+        raw, hash_ = block(salt=f"{number:08}".encode(), at_s=mined_at_s)
+        await house.north.found(house.granted.epoch, raw, machine("acme.c01.u1"), said)
+        with house.hub.store.read() as connection:
+            of = block_funds.c
+            found.append(connection.scalar(select(of.scheme).where(of.block_hash == hash_)))
+    assert found == ([None] * 3 if alone else ["pplns1"] * 3)
 
 
 @pytest.mark.sqlite_suffices

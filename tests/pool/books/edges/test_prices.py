@@ -22,7 +22,8 @@ from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.schemas.money import fee_bases, rates, tenants
 from pool.books.audit.verify import verify
 from pool.books.book import bind
-from pool.books.edges.prices import ALONE_S, CATCHES_UP, HEARD_MAX, LATE_S, RATES_MAX, STREAM_STANDS_S, Heard
+from pool.books.edges.paid_terms import ALONE_S, LATE_S
+from pool.books.edges.prices import CATCHES_UP, HEARD_MAX, RATES_MAX, STREAM_STANDS_S, Heard
 from pool.books.edges.rows import release_edge
 from pool.books.journal import folding
 from pool.books.journal.rate_epochs import packed_basis
@@ -408,6 +409,32 @@ async def test_who_is_heard_of_cannot_go_on_at_the_price_of_before(hub: PricedHu
     before = (fake.time_at(NEXT - 1) - NOW_S) // 3600
     assert hours - before == 29, "of 336"
     assert hours - before <= (LATE_S + STREAM_STANDS_S) // 3600
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_is_heard_of_is_not_paid_by_terms_of_before_for_a_week(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    """Its tenant is paid by luck from now on: its blocks are divided, and it says that it has not heard of
+    it, so that each share is paid at once as well. It had eight days of that."""
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 1)
+    await hub.sent(site)
+    changed_h = 36  # when nothing can have gathered any more that was on its way
+    for hour in range(240):
+        if hour == changed_h:
+            change_terms(hub, scheme=Scheme.PPLNS2)
+        for minute in range(0, 60, 2):
+            hub.clock.now_s = NOW_S + 3600 * hour + 60 * minute
+            await hub.edges.renew(NORTH, 1, Mark(number=site.log.at.number, moment_s=site.moment_s))
+        if hour >= changed_h:
+            site.moment_s = NOW_S + 3600 * min(hour, changed_h + 3)  # it says the best that it can
+            site.share("acme.c01.u1", 1)
+            await hub.sent(site)
+        if hub.edge(NORTH).held is not None:
+            break
+    assert "by terms that were over, as the edge was told" in (hub.edge(NORTH).held or "")
+    assert hour - changed_h == 4 + STREAM_STANDS_S // 3600, "of 192"
 
 
 @pytest.mark.sqlite_suffices

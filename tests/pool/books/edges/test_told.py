@@ -1,0 +1,61 @@
+"""When an edge was told of a change, by when it was heard of."""
+
+import pytest
+
+from pool.books.edges.told import HEADER_S, JOB_S, NEVER, REMEMBERED_S, SILENT_S, Told
+
+HOUR_S, DAY_S = 3_600, 86_400
+NOW_S = 1_788_220_800
+
+
+def heard(*times: tuple[int, int], before_s: int = NOW_S) -> Told:
+    """Every minute of these, by a hub that began behind `before_s`."""
+    made = Told(before_s)
+    for from_s, until_s in times:
+        for at_s in range(from_s, until_s + 1, 60):
+            made.note(at_s)
+    return made
+
+
+ALONE = heard((NOW_S, NOW_S + DAY_S), (NOW_S + 4 * DAY_S, NOW_S + 5 * DAY_S))
+
+
+@pytest.mark.parametrize(
+    ("changed_s", "told"),
+    [
+        (-60, (-60, 0)),  # before this hub: by its last sign of life
+        (HOUR_S, (HOUR_S, HOUR_S + SILENT_S)),
+        (DAY_S + 60, (DAY_S + 60, 4 * DAY_S)),  # as its line broke
+        (2 * DAY_S, (4 * DAY_S, 4 * DAY_S)),
+        (4 * DAY_S + 1, (4 * DAY_S + 1, 4 * DAY_S + 1 + SILENT_S)),
+        (5 * DAY_S + 60, (5 * DAY_S + 60, NEVER - NOW_S)),
+        (6 * DAY_S, (NEVER - NOW_S, NEVER - NOW_S)),
+    ],
+)
+def test_it_was_told_when_it_was_heard_of_first(changed_s: int, told: tuple[int, int]) -> None:
+    assert ALONE.between(NOW_S + changed_s) == (NOW_S + told[0], NOW_S + told[1])
+
+
+def test_by_which_terms_a_block_may_be_is_certain_but_for_hours() -> None:
+    """Terms changed a day after it was cut off, and it was told three days later: with the time of a header,
+    and a job that goes on, six hours are left of those in which it may choose."""
+    changed_s, told_s = NOW_S + 2 * DAY_S, NOW_S + 4 * DAY_S
+    hours = range(NOW_S, NOW_S + 6 * DAY_S, HOUR_S)
+    before = [at_s for at_s in hours if ALONE.worked_by_it(at_s, None, changed_s)]
+    after = [at_s for at_s in hours if ALONE.worked_by_it(at_s, changed_s, None)]
+    assert (before[-1], after[0]) == (told_s + JOB_S + HEADER_S, told_s - HEADER_S)
+    assert len(before) + len(after) - len(hours) == 6 + 1
+    assert all(ALONE.may_be_paid_by_it(at_s, changed_s) is (at_s in before) for at_s in hours)
+
+
+def test_who_falls_silent_again_and_again_is_told_all_the_same_and_fills_no_memory() -> None:
+    """He had been told by each sign of life; and no more is kept than nine days have such silences."""
+    made = heard()
+    for at_s in range(NOW_S, NOW_S + 12 * DAY_S, SILENT_S + 1):
+        made.note(at_s)
+    now_s = at_s
+    assert len(made._alone) <= REMEMBERED_S // SILENT_S
+    changed_s = now_s - 8 * DAY_S
+    assert made.between(changed_s)[1] - changed_s <= SILENT_S + 1
+    made.note(NOW_S)  # our clock stepped back
+    assert made.between(changed_s)[1] - changed_s <= SILENT_S + 1
