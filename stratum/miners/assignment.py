@@ -20,7 +20,7 @@ from stratum.miners.decisions import What
 from stratum.miners.extranonce import ExtranonceExhausted, Pins
 from stratum.miners.language import Language
 from stratum.miners.liveness import Liveness
-from stratum.miners.owner import Owner
+from stratum.miners.owner import GONE, Owner
 from stratum.miners.session_difficulty import SessionDifficulty
 from stratum.miners.vardiff import VardiffPolicy
 
@@ -133,6 +133,7 @@ class Assignment:
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
         self.channel.extranonces.unnamed.pop(self.owner, None)
+        self.owner = GONE
         if self.extranonce1 is None:
             return
         engine = self._services.engine

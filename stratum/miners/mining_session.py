@@ -24,7 +24,7 @@ from stratum.miners.decisions import What
 from stratum.miners.firmware import Firmware
 from stratum.miners.language import Language
 from stratum.miners.liveness import Due, Liveness
-from stratum.miners.owner import Owner
+from stratum.miners.owner import GONE, Owner
 from stratum.miners.session_difficulty import SessionDifficulty
 from stratum.miners.uncharged import NOBODY, REFUSED
 
@@ -112,6 +112,7 @@ class MiningSession:
         self._services.admission.leave(self.owner)
         self.assignment.close(authorised=self.authorised)
         self._services.engine.close(self.slot)
+        self.owner = GONE
 
     # Before it mines
 

@@ -1,6 +1,6 @@
 """The connection of a session, as everybody but the switchboard sees it."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Owner(Protocol):
@@ -13,3 +13,20 @@ class Owner(Protocol):
 
     def make_room(self) -> None:
         """Close now, for others."""
+
+
+class Gone:
+    """Of a session that is over, in place of the connection that it had: the two are free at once, and do not
+    hold each other until Python looks for such pairs, which stops everybody."""
+
+    open = False
+    address = ""
+
+    def write(self, data: bytes) -> None:
+        """Nobody hears it."""
+
+    def make_room(self) -> None:
+        """It has."""
+
+
+GONE: Final = Gone()

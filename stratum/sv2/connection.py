@@ -96,7 +96,7 @@ class Sv2Connection:
         self._board, self._limits, self._of = board, limits, of
         self._place = place
         self._noise = NoiseServer()
-        self._conversation = Conversation(self, refusals_max=board.services.limits.refusals_max)
+        self._conversation = Conversation(refusals_max=board.services.limits.refusals_max)
         self._channels: dict[int, MiningChannel] = {}
         self._last_number = self._trusted = 0
         self._closed_by_machine = self._has_mined = self._closed = False
@@ -312,7 +312,7 @@ class Sv2Connection:
             channel = self._channels.get(int.from_bytes(frame.payload[:4], "little"))
             if channel is not None and is_for_channel(frame):
                 channel.heard(frame)
-        self.write(self._conversation.hear(frame))
+        self.write(self._conversation.hear(frame, self))
         if begins:
             self._bound(self._board.services.limits.authorise_s)
         if self._conversation.closing is not None:
@@ -381,12 +381,12 @@ class Sv2Connection:
         """So many channels of it have mined lately, more or less than before."""
         self._trusted += more
 
-    def words_to_leave(self, channel: MiningChannel) -> bytes:
+    def words_to_leave(self, number: int) -> bytes:
         """To a channel that is alone: come again; to one beside others: open another one."""
         if len(self._channels) <= 1:
             return messages.reconnect()
-        channel.is_told_to_leave = True
-        return messages.close_channel(channel.number, "moved")
+        self._channels[number].is_told_to_leave = True
+        return messages.close_channel(number, "moved")
 
     def shut(self, channel: MiningChannel) -> None:
         """The switchboard has ended it; without any the connection has no purpose."""

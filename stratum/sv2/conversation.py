@@ -64,16 +64,15 @@ def is_for_channel(frame: Frame) -> bool:
 class Conversation:
     """`closing` is why the connection is to be ended; `agent` is what the machine says that it is."""
 
-    def __init__(self, host: Host, *, refusals_max: int) -> None:
+    def __init__(self, *, refusals_max: int) -> None:
         self.closing: str | None = None
         self.agent: str | None = None
-        self._host = host
         self._refusals_max = refusals_max
         self._refusals = 0
         self._rolls = False
         self._names_workers = False
 
-    def hear(self, frame: Frame) -> bytes:
+    def hear(self, frame: Frame, host: Host) -> bytes:
         """The answer to one frame; check `closing` afterwards."""
         try:
             message = messages.parse(frame)
@@ -85,18 +84,18 @@ class Conversation:
             return b""
         match message:
             case SubmitShares():
-                return self._submit(message)
+                return self._submit(message, host)
             case SetupConnection():
                 return self._setup(message)
             case RequestExtensions():
                 return self._extend(message)
             case OpenChannel():
-                return self._open(message)
+                return self._open(message, host)
             case UpdateChannel():
-                return self._update(message)
+                return self._update(message, host)
             case CloseChannel(channel_id=channel_id):
-                if self._host.session(channel_id) is not None:
-                    self._host.close_channel(channel_id)
+                if host.session(channel_id) is not None:
+                    host.close_channel(channel_id)
         return b""
 
     def _setup(self, asked: SetupConnection) -> bytes:
@@ -126,27 +125,27 @@ class Conversation:
             return messages.extensions_success(asked.request_id, supported)
         return messages.extensions_error(asked.request_id, tuple(dict.fromkeys(asked.extensions)))
 
-    def _open(self, asked: OpenChannel) -> bytes:
+    def _open(self, asked: OpenChannel, host: Host) -> bytes:
         assert self.agent is not None
         try:
-            self._host.open_channel(asked, self.agent, rolls=self._rolls)
+            host.open_channel(asked, self.agent, rolls=self._rolls)
         except NotOpened as error:
-            self._refused()
+            self._refused(host)
             return messages.open_error(asked.request_id, str(error))
         return b""
 
-    def _refused(self) -> None:
+    def _refused(self, host: Host) -> None:
         self._refusals += 1
-        if self._refusals >= self._refusals_max and not self._host.mines:
+        if self._refusals >= self._refusals_max and not host.mines:
             self.closing = "refused too often"
 
-    def _update(self, asked: UpdateChannel) -> bytes:
-        session = self._host.session(asked.channel_id)
+    def _update(self, asked: UpdateChannel, host: Host) -> bytes:
+        session = host.session(asked.channel_id)
         wrong = messages.NO_CHANNEL if session is None else session.update(asked)
         return b"" if wrong is None else messages.update_error(asked.channel_id, wrong)
 
-    def _submit(self, share: SubmitShares) -> bytes:
-        session = self._host.session(share.channel_id)
+    def _submit(self, share: SubmitShares, host: Host) -> bytes:
+        session = host.session(share.channel_id)
         standard = share.extranonce is None
         if session is None or standard is not (session.language.extranonce_size == 0):
             return messages.share_error(share.channel_id, share.sequence, messages.NO_CHANNEL)

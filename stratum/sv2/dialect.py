@@ -118,6 +118,7 @@ class Sv2:
                     if connection.due_s <= now_s:
                         connection.time_is_up()
                 await trio.lowlevel.checkpoint()
+            del timed  # who has left since is free
             if not self._timed:
                 self._patience = trio.Event()
 

@@ -25,7 +25,7 @@ class Line(Protocol):
     address: str
 
     def write(self, frames: bytes) -> None: ...
-    def words_to_leave(self, channel: "MiningChannel") -> bytes: ...
+    def words_to_leave(self, number: int) -> bytes: ...
     def shut(self, channel: "MiningChannel") -> None: ...
     def trusts(self, more: int) -> None: ...
 
@@ -45,7 +45,8 @@ class MiningChannel(Connection):
         super().__init__(board, line.address, place)
 
     def _begin_session(self) -> ChannelSession:
-        language = ChannelLanguage(self.number, lambda: self._line.words_to_leave(self))
+        line, number = self._line, self.number
+        language = ChannelLanguage(number, lambda: line.words_to_leave(number))
         return ChannelSession(self.board.services, self, trio.current_time(), language)
 
     def open_with(self, asked: OpenChannel, agent: str, *, rolls: bool) -> bytes:

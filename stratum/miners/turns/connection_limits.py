@@ -163,6 +163,7 @@ class ConnectionLimits:
         place.standing = standing
         if standing is Standing.GONE:
             self.sessions -= 1
+            place.holder = None
         else:
             self._crowds[standing].add(place)
         if standing is Standing.MINING:
