@@ -64,7 +64,7 @@ async def test_a_machine_that_was_thrown_away_is_forgotten_and_asked_no_more(
         await trio.sleep(10)
         assert running.status.events == ()
         asked = len(stage.site.asked)
-        await trio.sleep(86_400)
+        await trio.sleep(7_200)  # in which one that is lost is asked four times
         assert len(stage.site.asked) == asked
         assert await in_thread(told) == before
         assert await forgotten() == Forgotten(machine=gone, lost_in=())
