@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
+from payouts.ratebook import WorkSource
 from payouts.rates import OrderCredit, Scheme, UpstreamRisk
 from payouts.schemas.money import rates, tenant_terms, tenants
 from payouts.schemas.orders import order_suppliers, order_terms, orders
@@ -112,22 +113,38 @@ def check_told(
     used_s: int,
     told: Told,
 ) -> None:
-    """The pool's own work is paid by no terms of which the edge was told hours before that they are over.
+    """The pool's own work is paid by terms that the edge can have worked by then, as it was told of them.
     Raises StoreError."""
-    if rate.upstream is not None or rate.order is not None:
+    if rate.upstream is not None or rate.order is not None or rate.solo:
         return
     source = work_price(connection, rate, None).source
-    for paid in rate.paid:
-        agreed = [it for it in terms.get(paid.tenant, []) if paid_for(it.tenant, source, None) == paid]
-        if (
-            agreed
-            and paid.tenant in users
-            and not any(it.until_s is None or told.may_be_paid_by_it(used_s, it.until_s) for it in agreed)
+    named = {it.tenant: [it] for it in rate.paid}
+    for name in sorted(users & terms.keys()):
+        known = terms[name]
+        paid = named.get(name) or _joins_by(connection, rate, known[-1].tenant, source)
+        agreed = [at for at, it in enumerate(known) if paid_for(it.tenant, source, None) in paid]
+        if agreed and not any(
+            told.worked_by_it(used_s, known[at].tenant.terms_at_s if at else None, known[at].until_s)
+            for at in agreed
         ):
             raise StoreError(
-                f"rate {rate.number} pays {paid.tenant} by terms that were over, as the edge was told more"
-                " than four hours before"
+                f"rate {rate.number} pays {name} by terms that the edge cannot have worked by then: they were"
+                " over, as it was told more than four hours before, or it was not told of them yet"
             )
+
+
+def _joins_by(connection: Connection, rate: Rate, tenant: TenantRecord, source: WorkSource) -> list[Paid]:
+    """What a tenant is paid by that the rate does not name: as it joined, or joins now."""
+    epoch, joined = rate_epochs.c, rate_epoch_tenants.c
+    alike = (epoch.created_at_s == rate.opened_at_s) & (epoch.height == rate.height)
+    found = connection.execute(
+        select(rates.c.scheme, rates.c.fee_bps, joined.upstream_risk)
+        .join(rate_epoch_tenants, joined.rate_id == rates.c.id)
+        .join(rate_epochs, joined.epoch == epoch.epoch)
+        .where(alike, joined.tenant_id == tenant.id)
+    ).all()
+    now = paid_for(tenant, source, None)
+    return [msgspec.structs.replace(now, **it._mapping) for it in found] or [now]
 
 
 def _joined(connection: Connection, rate: Rate, tenant_id: int, paid: Paid) -> bool:

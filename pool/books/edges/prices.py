@@ -190,8 +190,9 @@ class EdgePrices:
             users = whose.get(rate.number, set())
             check_terms(connection, rate, terms, users, used_s)
             allowed = self._history is not None and self._is_allowed(self._history, window, rate)
-            if used_s is not None and not allowed:
-                check_told(connection, rate, terms, users, used_s, self._told_of)
+            found_s = [it[rate.number] for it in (window.used, window.untaken) if rate.number in it]
+            if found_s and not allowed:
+                check_told(connection, rate, terms, users, max(found_s), self._told_of)
 
 
 def _last_use_s(window: Window, rate: Rate) -> int | None:

@@ -54,12 +54,8 @@ class Told:
         return changed_s, changed_s + SILENT_S
 
     def worked_by_it(self, at_s: int, since_s: int | None, until_s: int | None) -> bool:
-        """Whether a block whose header says that moment may be of a job by what held from then until then;
-        None: there was nothing before it, or after it."""
+        """Whether a share of that moment, or a block whose header says it, may be of a job by what held from
+        then until then; None: there was nothing before it, or after it."""
         begins = -NEVER if since_s is None else self.between(since_s)[0]
         ends = NEVER if until_s is None else self.between(until_s)[1]
         return begins - HEADER_S <= at_s <= ends + JOB_S + HEADER_S
-
-    def may_be_paid_by_it(self, at_s: int, until_s: int) -> bool:
-        """Whether a share of that moment may be paid by what held until then."""
-        return at_s <= self.between(until_s)[1] + JOB_S + HEADER_S

@@ -412,29 +412,62 @@ async def test_who_is_heard_of_cannot_go_on_at_the_price_of_before(hub: PricedHu
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("named", [True, False])
 async def test_who_is_heard_of_is_not_paid_by_terms_of_before_for_a_week(
-    hub: PricedHub, fake: LongChain
+    hub: PricedHub, fake: LongChain, named: bool
 ) -> None:
     """Its tenant is paid by luck from now on: its blocks are divided, and it says that it has not heard of
-    it, so that each share is paid at once as well. It had eight days of that."""
+    it, so that each share is paid at once as well; or does not say by what, at a price that he came to
+    before. It had eight days of that."""
     site = await hub.site_that_begins(NORTH)
+    if not named:
+        say(site, paid=())
     site.share("acme.c01.u1", 1)
     await hub.sent(site)
     changed_h = 36  # when nothing can have gathered any more that was on its way
     for hour in range(240):
+        if hour == changed_h - 1 and not named:
+            say(site, MADE_UP + 1, paid=(), opened_at_s=NOW_S + 3600 * hour)
         if hour == changed_h:
             change_terms(hub, scheme=Scheme.PPLNS2)
         for minute in range(0, 60, 2):
             hub.clock.now_s = NOW_S + 3600 * hour + 60 * minute
             await hub.edges.renew(NORTH, 1, Mark(number=site.log.at.number, moment_s=site.moment_s))
-        if hour >= changed_h:
+        if hour >= changed_h - 1:
             site.moment_s = NOW_S + 3600 * min(hour, changed_h + 3)  # it says the best that it can
             site.share("acme.c01.u1", 1)
             await hub.sent(site)
         if hub.edge(NORTH).held is not None:
             break
-    assert "by terms that were over, as the edge was told" in (hub.edge(NORTH).held or "")
+    assert "by terms that the edge cannot have worked by" in (hub.edge(NORTH).held or "")
     assert hour - changed_h == 4 + STREAM_STANDS_S // 3600, "of 192"
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("named", [True, False])
+async def test_who_was_alone_has_not_worked_by_terms_that_it_was_not_told(
+    hub: PricedHub, fake: LongChain, named: bool
+) -> None:
+    """Its tenant was paid by luck, and is paid by PPS since the day before: its blocks of that day are
+    divided, and each share of it is paid, if it says so or does not say by what."""
+    change_terms(hub, scheme=Scheme.PPLNS2)
+    site = await hub.site_that_begins(NORTH)
+    hub.clock.now_s += 60
+    site.moment_s = int(hub.clock.now_s)
+    say(site, opened_at_s=site.moment_s, paid=(paid(scheme="pplns2"),))
+    site.share("acme.c01.u1", 1)
+    await hub.sent(site)
+    hub.clock.now_s += 3_600
+    change_terms(hub, scheme=Scheme.PPS)
+    changed_at_s = int(hub.clock.now_s)
+    hub.clock.now_s += DAY_S
+    say(site, MADE_UP + 1, opened_at_s=changed_at_s + 60, paid=(paid(),) if named else ())
+    site.moment_s = changed_at_s + DAY_S // 2
+    site.share("acme.c01.u1", 1_000)
+    await hub.begin(NORTH, site)
+    await hub.edges.receive(NORTH, 2, b"".join(site.frames()))
+    assert await hub.taken() == {"acme.c01.u1": 1}
+    assert "or it was not told of them yet" in (hub.edge(NORTH).held or "")
 
 
 @pytest.mark.sqlite_suffices

@@ -45,7 +45,6 @@ def test_by_which_terms_a_block_may_be_is_certain_but_for_hours() -> None:
     after = [at_s for at_s in hours if ALONE.worked_by_it(at_s, changed_s, None)]
     assert (before[-1], after[0]) == (told_s + JOB_S + HEADER_S, told_s - HEADER_S)
     assert len(before) + len(after) - len(hours) == 6 + 1
-    assert all(ALONE.may_be_paid_by_it(at_s, changed_s) is (at_s in before) for at_s in hours)
 
 
 def test_who_falls_silent_again_and_again_is_told_all_the_same_and_fills_no_memory() -> None:
