@@ -91,7 +91,7 @@ class Sv2Connection:
         of.poller.register(sock, self)
         self._watched: int | None = READ  # what the poller tells of; nothing of who has left
         self._sock = sock
-        self.address = address
+        self.address, self.source = address, place.source
         self.open = True
         self._board, self._limits, self._of = board, limits, of
         self._place = place

@@ -23,9 +23,10 @@ from stratum.sv2.connection import Sv2Connection
 EVENTS_PER_ROUND: Final = 32  # shares of as many machines, 3 ms
 SENDS_PER_ROUND: Final = 64  # 1 ms
 TICK_S: Final = 0.5
-# Of known sources, that have been begun with and have no channel yet. Who comes while there are so many waits
-# before his handshake and not behind it: else those who are slow would be let go, at the bound of half-open
-# ones, for others who are as slow. Of who says nothing nobody waits for longer.
+# Of one known source, that have been begun with and have no channel yet. Who comes from there while there are
+# so many waits before his handshake and not behind it: else those who are slow would be let go, at the bound
+# of half-open ones of a source, for others who are as slow. Of who says nothing nobody waits for longer, and
+# for those of other sources nobody waits.
 SHAKING_MAX: Final = 512
 SHAKES_S: Final = 5.0
 CHECKS_AT_ONCE: Final = 256  # of those whose time is bounded, a tenth of a millisecond
@@ -43,7 +44,7 @@ class Sv2:
         self._all: set[Sv2Connection] = set()
         self._unsent: dict[Sv2Connection, None] = {}  # who has waited longest first
         self._to_send = trio.Event()
-        self._shaking: OrderedDict[Sv2Connection, float] = OrderedDict()  # and since when
+        self._shaking: dict[str, OrderedDict[Sv2Connection, float]] = {}  # by source; and since when
         self._timed: set[Sv2Connection] = set()
         self._patience = trio.Event()
 
@@ -60,14 +61,24 @@ class Sv2:
             raise ConnectionAbortedError
         connection = Sv2Connection(self, board, limits, sock, address, place)
         if limits.knows(place.source):
-            self._shaking[connection] = trio.current_time()
+            shaking = self._shaking.setdefault(connection.source, OrderedDict())
+            shaking[connection] = trio.current_time()
         return connection.begin()
 
-    def _may_arrive(self) -> bool:
-        now_s = trio.current_time()
-        while self._shaking and now_s - next(iter(self._shaking.values())) >= SHAKES_S:
-            self._shaking.popitem(last=False)
-        return len(self._shaking) < SHAKING_MAX
+    def _may_arrive(self, source: str) -> bool:
+        shaking = self._shaking.get(source)
+        if shaking is None or len(shaking) < SHAKING_MAX:
+            return True
+        longest, since_s = next(iter(shaking.items()))
+        if trio.current_time() - since_s < SHAKES_S:
+            return False
+        self._shakes_no_more(longest)
+        return True
+
+    def _shakes_no_more(self, connection: Sv2Connection) -> None:
+        shaking = self._shaking.get(connection.source)
+        if shaking is not None and shaking.pop(connection, None) is not None and not shaking:
+            del self._shaking[connection.source]
 
     async def run(
         self, board: Switchboard, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -135,7 +146,7 @@ class Sv2:
     def leave(self, connection: Sv2Connection) -> None:
         self._all.discard(connection)
         self._unsent.pop(connection, None)
-        self._shaking.pop(connection, None)
+        self._shakes_no_more(connection)
         self._timed.discard(connection)
 
     def send_soon(self, connection: Sv2Connection) -> None:
@@ -148,4 +159,4 @@ class Sv2:
             self._patience.set()
         else:
             self._timed.discard(connection)
-            self._shaking.pop(connection, None)
+            self._shakes_no_more(connection)

@@ -13,6 +13,9 @@ from typing import Generic, Protocol, TypeVar
 import trio
 
 Item = TypeVar("Item")
+# Of those whose turn would be now but who are not to have one, so many are asked before others than them are
+# served; in the next round the ones behind them are.
+SOURCES_ASKED_MAX = 64
 # A handshake has two turns where a miner waits for the answer to its first line: so many begin as end.
 BEGUN_PER_ARRIVAL = 3
 
@@ -42,16 +45,19 @@ class Turns(Generic[Item]):
             if not waiting:
                 del self._waiting[source]
 
-    def next(self) -> Item:
-        """Take the one whose turn it is; its source is the last one from here on."""
-        source, waiting = next(iter(self._waiting.items()))
-        item, _ = waiting.popitem(last=False)
-        if waiting:
+    def next(self, may: Callable[[str], bool] = lambda _: True) -> Item | None:
+        """Take the one whose turn it is, of the sources that may have one; its source is the last one from
+        here on. None where none of those that were asked may."""
+        for _ in range(min(len(self._waiting), SOURCES_ASKED_MAX)):
+            source, waiting = next(iter(self._waiting.items()))
             self._waiting.move_to_end(source)
-        else:
-            del self._waiting[source]
-        self._size -= 1
-        return item
+            if may(source):
+                item, _ = waiting.popitem(last=False)
+                if not waiting:
+                    del self._waiting[source]
+                self._size -= 1
+                return item
+        return None
 
     def __len__(self) -> int:
         return self._size
@@ -69,7 +75,7 @@ class Lane:
 
     While nobody mines there is nobody to leave time to, but for what `always_rests`. Who has begun goes
     before who arrives, three times out of four: in a rush what is begun must come to an end. Nobody who
-    arrives has a turn unless they `may_arrive`.
+    arrives has a turn unless its source says that they `may_arrive`.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class Lane:
         self._since_arrival = 0
         self._cost, self._cost_beside_miners = cost, cost_beside_miners
         self._rest_s, self._always_rests = rest_s, always_rests
-        self.may_arrive: Callable[[], bool] = lambda: True
+        self.may_arrive: Callable[[str], bool] = lambda _: True
 
     def add(self, source: str, waiting: Waiting, *, arrives: bool = False) -> None:
         """`arrives`: it has had no turn yet."""
@@ -96,10 +102,10 @@ class Lane:
     def _next(self) -> Waiting | None:
         self._since_arrival += 1
         arrives = not len(self._begun) or self._since_arrival > BEGUN_PER_ARRIVAL
-        if arrives and len(self._arriving) and self.may_arrive():
+        if arrives and (waiting := self._arriving.next(self.may_arrive)) is not None:
             self._since_arrival = 0
-            return self._arriving.next()
-        return self._begun.next() if len(self._begun) else None
+            return waiting
+        return self._begun.next()
 
     def round(self, *, beside_miners: bool) -> float:
         """Give some turns; how long the next ones are to wait."""

@@ -93,15 +93,15 @@ def steps_take_their_time(clock: trio.testing.MockClock, monkeypatch: pytest.Mon
 class Machine:
     """At the other end of a socket that has passed the door."""
 
-    def __init__(self, server: LoopbackServer, sv2: Sv2, number: int) -> None:
+    def __init__(self, server: LoopbackServer, sv2: Sv2, number: int, source: str = SOURCE) -> None:
         sock, theirs = socket.socketpair()
         sock.setblocking(False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
         self._name = f"acme.c01.u{number}".encode()
-        place = server.connection_limits.enter(SOURCE)
+        place = server.connection_limits.enter(source)
         assert isinstance(place, Place)
-        comes = server.board, server.connection_limits, sock, SOURCE, place
-        server.board.arrive(sock, SOURCE, place, lambda _: sv2.connection(*comes), dear=True)
+        comes = server.board, server.connection_limits, sock, source, place
+        server.board.arrive(sock, source, place, lambda _: sv2.connection(*comes), dear=True)
 
     async def mine(self, thinks_s: float = 0.0) -> None:
         """Come, as far as a job; `thinks_s` about what it heard first."""
@@ -135,9 +135,9 @@ class Miner(MemoryConnection):
 
     __slots__ = ("answered",)
 
-    def __init__(self, server: LoopbackServer) -> None:
+    def __init__(self, server: LoopbackServer, source: str = SOURCE) -> None:
         self.answered = trio.Event()
-        super().__init__(server, SOURCE, [], "acme.c09.good")
+        super().__init__(server, source, [], "acme.c09.good")
 
     def write(self, data: bytes) -> None:
         super().write(data)
@@ -224,6 +224,34 @@ async def test_who_is_slow_is_not_let_go_for_others_as_slow_and_who_is_silent_ke
         await machines[-1].mine()
         assert trio.current_time() - since_s == pytest.approx(dialect.SHAKES_S, abs=0.1)
         for machine in machines:
+            machine.cut()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_is_silent_behind_twenty_addresses_has_nobody_of_another_wait(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He mines from each of them, so that they are known, and has each open as many as may shake hands. Where
+    one bound was for all sources, a site that came back beside him had what twenty left it of 512 in 5 s."""
+    monkeypatch.setattr(dialect, "SHAKING_MAX", 8)
+    sv2 = Sv2(Credentials(key_pair(), validity_s=86_400))
+    his = [f"198.51.100.{number}" for number in range(20)]
+    async with running() as server, trio.open_nursery() as nursery:
+        await nursery.start(sv2.run, server.board)
+        for source in (SOURCE, *his):
+            await be_trusted(Miner(server, source))
+        silent = [Machine(server, sv2, number, source) for source in his for number in range(50)]
+        await until(lambda: sv2.connections == 8 * len(his))
+        since_s = trio.current_time()
+        machines = [Machine(server, sv2, number) for number in range(50)]
+        async with trio.open_nursery() as coming:
+            for machine in machines:
+                coming.start_soon(machine.mine)
+        back_s = trio.current_time() - since_s
+        print(f"all are back after {back_s:.3f} s")
+        assert back_s < dialect.SHAKES_S / 2
+        assert sv2.channels == 50
+        for machine in (*silent, *machines):
             machine.cut()
         nursery.cancel_scope.cancel()
 

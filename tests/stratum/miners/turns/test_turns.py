@@ -7,7 +7,7 @@ from stratum.miners.turns.turns import Lane, Turns
 
 
 def all_of(turns: Turns[str]) -> list[str]:
-    return [turns.next() for _ in range(len(turns))]
+    return [item for _ in range(len(turns)) if (item := turns.next()) is not None]
 
 
 def test_who_asks_a_thousand_times_waits_for_its_own_thousand() -> None:
@@ -57,6 +57,7 @@ def test_everybody_gets_a_turn_and_no_source_two_before_another_has_one(steps: l
             turns.add(str(source), (source, number))
         elif waiting:
             item = turns.next()
+            assert item is not None
             assert item == next(it for it in waiting if it[0] == item[0])
             waiting.remove(item)
             for other in since:
@@ -134,13 +135,13 @@ def test_who_has_begun_goes_before_who_arrives_and_keeps_nobody_out() -> None:
 
 def test_who_arrives_waits_while_those_before_are_not_done_and_who_has_begun_does_not() -> None:
     lane = Lane(cost=100, cost_beside_miners=10, rest_s=1.0)
-    lane.may_arrive = lambda: False
+    lane.may_arrive = lambda source: False
     begun, arriving = Costly(3), Costly(3)
     lane.add("site", begun)
     lane.add("site", arriving, arrives=True)
     assert lane.round(beside_miners=False) == 1.0, "it is looked at again, and not without a rest"
     assert (begun.turns, arriving.turns) == (1, 0)
     assert lane.wanted.is_set()
-    lane.may_arrive = lambda: True
+    lane.may_arrive = lambda source: True
     assert lane.round(beside_miners=False) == 0.0
     assert arriving.turns == 1
