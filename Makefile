@@ -45,7 +45,7 @@ LOCK := build/lock/bin/uv pip compile --quiet --upgrade --no-strip-extras --univ
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
-	$(LOCK) --extra node --extra openadr pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra node --extra openadr --extra timestamps pyproject.toml --output-file requirements.lock
 	$(LOCK) --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 	$(NPM) update --save --package-lock-only
 

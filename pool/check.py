@@ -7,6 +7,7 @@ template, the data directory (or where it will be made) is tried with a file tha
 import os
 import stat
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from pool.messages.messenger import receivers_of
 from pool.power.control.passwords import read_keys
 from pool.power.signals.files_check import look_at_files
 from pool.settings_file import BadConfig
+from pool.settings_tables import STAMPS_MISSING
 from pool.sites.access import access
 from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection
@@ -45,7 +47,7 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     endpoints = config.endpoints if config.web is None else (*config.endpoints, config.web)
     findings = [_data_dir(config.data_dir), *_admin_group(config)]
     findings += [_endpoint(endpoint) for endpoint in endpoints]
-    findings += [*_messages(config), Finding(True, "approval", config.approval.words)]
+    findings += [*_messages(config), *_calendars(config), Finding(True, "approval", config.approval.words)]
     findings += await trio.to_thread.run_sync(_payouts, config)
     findings += await trio.to_thread.run_sync(_power, config)
     findings += await _nats(config)
@@ -140,6 +142,14 @@ def _deposits(settings: PayoutSettings, network: str, wallet: PayoutWallet) -> F
         return Finding(False, subject, str(error).removeprefix(f"{subject}: "))
     deep = settings.deposit_confirmations
     return Finding(True, subject, f"buyers pay from {first} on, and it is booked {deep} blocks deep")
+
+
+def _calendars(config: PoolConfig) -> list[Finding]:
+    """They are asked by a command, and not here."""
+    if not config.proof_calendars:
+        return []
+    there, words = find_spec("opentimestamps") is not None, f"{len(config.proof_calendars)} are named"
+    return [Finding(there, "proof.calendars", words if there else STAMPS_MISSING)]
 
 
 def _power(config: PoolConfig) -> list[Finding]:

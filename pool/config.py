@@ -116,6 +116,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     proof_key_file: Path | None = None  # None: nothing is signed
     proof_former_files: tuple[Path, ...] = ()  # keys that signed before it
     proof_lost_key: str | None = None  # the public one of a key that nobody has any more
+    proof_calendars: tuple[str, ...] = ()  # of OpenTimestamps, who are asked for stamps
+    proof_stamps_dir: Path = Path("stamps")
     proof_from_log2: int = 24  # of whose difficulty shares are kept, where something is signed
     sv2: Sv2Settings | None = None  # None: only V1 is spoken
 
@@ -257,6 +259,10 @@ def _checked(file: File, base: Path) -> PoolConfig:
         if file.proof is None
         else tuple(path_in(base, it, "proof.former_key_files") for it in file.proof.former_key_files),
         proof_lost_key=None if file.proof is None else file.proof.former_key_lost,
+        proof_calendars=() if file.proof is None else tuple(file.proof.calendars),
+        proof_stamps_dir=path_in(
+            base, "stamps" if file.proof is None else file.proof.stamps_dir, "proof.stamps_dir"
+        ),
         proof_from_log2=24
         if file.proof is None
         else parse_difficulty(file.proof.share_difficulty, "proof.share_difficulty"),

@@ -252,6 +252,10 @@ class PowerTable(Table, frozen=True):
     signals: SignalsTable = SignalsTable()
 
 
+CALENDARS_MAX: Final = 8  # as payouts.proof.stamps has it, whose library need not be there
+STAMPS_MISSING: Final = "opentimestamps is not installed: pip install 'angara[timestamps]'"
+
+
 class ProofTable(Table, frozen=True, kw_only=True):
     """Statements that clients check without trusting the pool; off without it."""
 
@@ -277,6 +281,15 @@ class ProofTable(Table, frozen=True, kw_only=True):
             " a machine of 200 TH/s finds ten an hour"
         ),
     ] = 16_777_216
+    calendars: Annotated[
+        list[Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._:/-]{1,200}$")]],
+        Meta(
+            max_length=CALENDARS_MAX,
+            description="Calendars of OpenTimestamps, which `angara proof stamp make` tells the hash of the"
+            " newest root; none is asked without it. Takes `pip install 'angara[timestamps]'`",
+        ),
+    ] = msgspec.field(default_factory=list)
+    stamps_dir: Annotated[str, Meta(description="Where their stamps are, a file for each root")] = "stamps"
 
 
 class File(Table, frozen=True):

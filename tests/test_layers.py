@@ -84,7 +84,7 @@ ROOMS = {
         "journal",
         "regtest",
         "chain",
-        "authority_key proof_key",
+        "authority_key proof_key stamping",
         "key_file",
         "log_lines settings_file http_server",
         "reports swarm data_dir database_url store_error http_connection garbage link whole_file",

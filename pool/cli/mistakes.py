@@ -46,6 +46,7 @@ ANSWERS: Final = {
     "payouts.batches.psbt.Quarantined": EXIT_WRONG,
     "payouts.ledger.LedgerError": EXIT_MISTAKE,
     "payouts.proof.reserves.BadReserve": EXIT_MISTAKE,
+    "payouts.proof.stamps.BadStamp": EXIT_MISTAKE,
     "payouts.reports.orders.UnknownOrder": EXIT_MISTAKE,
     "payouts.sales.invoices.UnknownInvoice": EXIT_MISTAKE,
     "payouts.statements.money.StatementWrong": EXIT_WRONG,

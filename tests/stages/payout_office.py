@@ -13,11 +13,14 @@ import msgspec
 import trio
 from typer.testing import CliRunner, Result
 
+from payouts.book_time import book_time
+from payouts.proof.roots import DAY_S, closed, due_day, note
 from pool.books.book import bind
 from pool.cli.main import app
 from pool.regtest.http import HttpServer, Reply
 from tests.fixtures.databases import store_in
-from tests.stages.payouts import APPROVER, CREATOR, Regtest, World, world_of
+from tests.histories.proof import KEY, SECRET
+from tests.stages.payouts import APPROVER, CREATOR, NOW_S, Regtest, World, world_of
 from tests.stages.people import log_in
 
 CAP_SAT = 20_000
@@ -130,3 +133,17 @@ async def office(regtest: Regtest, home: Path) -> AsyncIterator[Office]:
         yield Office(home, world, node)
         nursery.cancel_scope.cancel()
     world.store.close()
+
+
+def close_the_day(it: Office, after: int = 1) -> None:
+    """As a pool with the key does, which runs."""
+    (it.home / "proof.key").write_text(SECRET.hex())
+    (it.home / "proof.key").chmod(0o600)
+    settings = it.home / "angara.toml"
+    if "[proof]" not in settings.read_text():
+        settings.write_text(f'{settings.read_text()}\n[proof]\nkey_file = "proof.key"\n')
+    with it.world.store.write() as connection:
+        book_time(connection, (NOW_S // DAY_S + after) * DAY_S + 5)
+        day = due_day(connection)
+        assert day is not None
+        assert note(connection, closed(connection, KEY, day))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from pool.cli.bookkeeping import stamps
+from pool.cli.bookkeeping.chains import rows_of
 from pool.cli.books import Books
 from pool.cli.options import ListForm, ShowForm, SignedBooks, with_options
 from pool.cli.output import Column, Form, print_json, say, show, tell, write_out
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 reserve_app = typer.Typer(no_args_is_help=True)
 app.add_typer(reserve_app, name="reserve", help="The payout wallet's coins, which sign for a root (BIP-322).")
+app.add_typer(stamps.app, name="stamp", help="When a root was there at the latest (OpenTimestamps).")
 
 ROOTS: Final = (
     Column("root", "number", right=True),
@@ -204,7 +207,7 @@ def list_reserves(
     first: Annotated[int, typer.Option(min=1, help="From this reserve on.")] = 1,
 ) -> None:
     """Reserves that were signed for."""
-    show(_rows(books, "reserves", first), RESERVES, form)
+    show(rows_of(books, "reserves", first), RESERVES, form)
 
 
 @reserve_app.command("show")
@@ -238,17 +241,7 @@ def _key(books: Books) -> "ProofKey":
 def _all_of(books: Books, what: str, one: str, first: int, form: Form) -> list[Any]:
     """Rows from that one on; in what programs read, changes of the key stand among them."""
     changes = books.ask("proof.keys")["changes"] if form is Form.JSON else []
-    return with_changes(_rows(books, what, first), changes, one, first)
-
-
-def _rows(books: Books, what: str, first: int) -> list[Any]:
-    found: list[Any] = []
-    following: int | None = first
-    while following is not None:
-        answer = books.ask(f"proof.{what}", first=following)
-        found += answer[what]
-        following = answer["next"]
-    return found
+    return with_changes(rows_of(books, what, first), changes, one, first)
 
 
 def with_changes(found: list[Any], changes: list[Any], one: str, first: int = 1) -> list[Any]:

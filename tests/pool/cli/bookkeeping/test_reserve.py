@@ -6,15 +6,12 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from payouts.book_time import book_time
-from payouts.proof.roots import DAY_S, closed, due_day, note
 from pool.cli.main import app
-from tests.histories.proof import KEY, SECRET
-from tests.stages.payout_office import Office, office
+from tests.histories.proof import KEY
+from tests.stages.payout_office import close_the_day, office
 from tests.stages.payouts import (
     COIN_SAT,
     COINS,
-    NOW_S,
     PAID_SAT,
     Regtest,
     Signer,
@@ -22,19 +19,6 @@ from tests.stages.payouts import (
 )
 
 RESERVE, OWED_SAT = "proof reserve", sum(PAID_SAT.values())
-
-
-def close_the_day(it: Office) -> None:
-    """As a pool with the key does, which runs."""
-    (it.home / "proof.key").write_text(SECRET.hex())
-    (it.home / "proof.key").chmod(0o600)
-    settings = it.home / "angara.toml"
-    settings.write_text(f'{settings.read_text()}\n[proof]\nkey_file = "proof.key"\n')
-    with it.world.store.write() as connection:
-        book_time(connection, (NOW_S // DAY_S + 1) * DAY_S + 5)
-        day = due_day(connection)
-        assert day is not None
-        assert note(connection, closed(connection, KEY, day))
 
 
 async def test_from_a_root_to_a_reserve_that_an_auditor_believes(regtest: Regtest, tmp_path: Path) -> None:
