@@ -253,7 +253,7 @@ OTHERS: tuple[object, ...] = (None, True, -1, 10**25, "", "0", [], [[]], {}, {"a
 
 def test_no_list_makes_it_fail(book: MinedHours, auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(angara_verify, "signed_by", lambda *_: True)
-    listed = book.published()
+    listed, statement = book.published(), later(book)
     for path in kinds_of_fields(listed)[1:]:
         for new in OTHERS:
             for previous in (None, json.dumps(listed).encode()):
@@ -263,7 +263,7 @@ def test_no_list_makes_it_fail(book: MinedHours, auditor: Auditor, monkeypatch: 
             first = json.dumps(altered(listed, path, new)[:-1]).encode()
             code, wrong = auditor.found(json.dumps(listed[-1:]).encode(), previous=first)
             assert (code == 0) == (not wrong)
-            code, wrong = auditor.found(later(book), roots=altered(listed, path, new))
+            code, wrong = auditor.found(statement, roots=altered(listed, path, new))
             assert (code == 0) == (not wrong)
 
 
