@@ -107,6 +107,7 @@ class Sv2Connection:
         self._time_left_s = inf  # by then
         self._left: str | None = None  # why it ends when it has its turn
         self._deaf = False  # it broke a rule: nothing more of it is heard, and nothing is said to it
+        self._unsealed = bytearray()  # frames to be encrypted behind what is out: when it is sent
         self._out = bytearray()
         self._is_full = False  # its socket, which takes no more
         of.enter(self)
@@ -292,7 +293,8 @@ class Sv2Connection:
         self._first.clear()
         self._of.handshakes += 1
         self._bound(self._board.services.limits.subscribe_s)
-        self._send_soon(said)
+        self._out += said
+        self._send_soon()
 
     def _next_frame(self) -> Frame | None:
         if self._deaf:
@@ -402,16 +404,19 @@ class Sv2Connection:
     # What it is told
 
     def write(self, frames: bytes) -> None:
-        if frames and not self._shakes and not self._deaf:
-            self._send_soon(self._noise.encrypt(frames))
-
-    def _send_soon(self, data: bytes) -> None:
+        if not frames or self._shakes or self._deaf:
+            return
         most = self._board.out_bytes_max + OUT_BYTES_PER_CHANNEL * len(self._channels)
-        if self._out and len(self._out) + len(data) > most:
+        waiting = len(self._out) + len(self._unsealed)
+        if waiting and waiting + len(frames) > most:
             self._out.clear()
+            self._unsealed.clear()
             self._fail("does not read")
             return
-        self._out += data
+        self._unsealed += frames
+        self._send_soon()
+
+    def _send_soon(self) -> None:
         if self.open and not self._is_full:
             self._of.send_soon(self)
 
@@ -419,6 +424,9 @@ class Sv2Connection:
         """Send what its socket takes. Who has ended is closed when that is all."""
         if self._closed:
             return
+        if self._unsealed:
+            self._out += self._noise.encrypt(bytes(self._unsealed))
+            self._unsealed.clear()
         try:
             if self._out:
                 del self._out[: self._sock.send(self._out)]

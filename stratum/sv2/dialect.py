@@ -21,7 +21,7 @@ from stratum.sv2.authority import Credentials
 from stratum.sv2.connection import Sv2Connection
 
 EVENTS_PER_ROUND: Final = 32  # shares of as many machines, 3 ms
-SENDS_PER_ROUND: Final = 64  # 1 ms
+SENDS_PER_ROUND: Final = 32  # a job each, encrypted and sent: 1 ms
 TICK_S: Final = 0.5
 # Of one known source, that have been begun with and have no channel yet. Who comes from there while there are
 # so many waits before his handshake and not behind it: else those who are slow would be let go, at the bound
