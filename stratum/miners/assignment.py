@@ -29,7 +29,7 @@ class Assignment:
     """stratum.miners.channel.Member. `sent_seq` is the newest job id that this miner was given.
 
     `channel` is what it mines from its next job on, `extranonce1` its prefix there; `workers` are those that
-    it is authorised for.
+    it is authorised for, all of one `party`, and so is who comes back for its prefix.
     """
 
     __slots__ = (
@@ -47,6 +47,8 @@ class Assignment:
         "extranonce1",
         "least_extranonce2_size",
         "owner",
+        "party",
+        "resumes",
         "sent_seq",
         "slot",
         "wants_extranonce",
@@ -71,6 +73,8 @@ class Assignment:
         self.least_extranonce2_size = 0  # it has been promised so much room for its search, wherever it goes
         self.sent_seq = 0
         self.workers: tuple[int, ...] = ()  # the engine bounds them
+        self.party: int | None = None
+        self.resumes = True  # its prefix is kept for it
         self._services = services
         self._liveness = liveness
         self._language = language
@@ -105,10 +109,11 @@ class Assignment:
         back. Raises ExtranonceExhausted.
         """
         try:
-            self.extranonce1, pins = self.channel.lease(session_id, now_s)
+            self.extranonce1, pins, was = self.channel.lease(session_id, now_s, self.party)
         except ExtranonceExhausted:  # the space of an upstream may be small
             self.channel = self._services.channel
-            self.extranonce1, pins = self.channel.lease(None, now_s)
+            self.extranonce1, pins, was = self.channel.lease(None, now_s)
+        self.party = was if self.party is None else self.party
         if not named:
             self.channel.extranonces.unnamed[self.owner] = now_s
         self._occupy(pins)
@@ -141,11 +146,12 @@ class Assignment:
         accepted, _, _ = engine.counters(self.slot)
         # What is queued may be its own, if it has a name.
         worked = accepted > 0 or (authorised and engine.queued() > 0)
+        party, resumes = self.party, self.resumes
         if self._told_channel is None or self._told_channel.same_extranonces(self.channel):
-            self.channel.give_back(self.extranonce1, pins, worked=worked)
+            self.channel.give_back(self.extranonce1, pins, worked=worked, party=party, resumes=resumes)
         else:  # it is on its way, and has both
-            self.channel.give_back(self.extranonce1, self._inherited, worked=worked)
-            self._told_channel.give_back(self._told_extranonce1, pins)
+            self.channel.give_back(self.extranonce1, self._inherited, worked=worked, party=party)
+            self._told_channel.give_back(self._told_extranonce1, pins, party=party, resumes=resumes)
         self.extranonce1 = None
 
     # Version bits
@@ -216,13 +222,13 @@ class Assignment:
         if channel.same_extranonces(told):
             extranonce1, moved = self._told_extranonce1, Moved.JOB
         elif self._can_be_told(channel):
-            (extranonce1, inherited), moved = channel.lease(None, now_s), Moved.EXTRANONCE
+            (extranonce1, inherited, _), moved = channel.lease(None, now_s), Moved.EXTRANONCE
         elif channel.extranonces.full(now_s):
             raise ExtranonceExhausted("nobody is sent to where there is no room")
         else:
             return Moved.RECONNECT
         if not self.channel.same_extranonces(told):  # the miner has never heard of that one
-            self.channel.give_back(self.extranonce1, self._inherited, worked=False)
+            self.channel.give_back(self.extranonce1, self._inherited, worked=False, party=self.party)
         self.channel.sessions.discard(self)
         self.channel.waiting.discard(self)
         self.channel, self.extranonce1, self._inherited = channel, extranonce1, inherited
@@ -317,7 +323,7 @@ class Assignment:
         engine.subscribe(self.slot, channel.number, self.extranonce1, channel.extranonce2_size, seq)
         said = b""
         if not channel.same_extranonces(told):
-            told.give_back(self._told_extranonce1, left)
+            told.give_back(self._told_extranonce1, left, party=self.party)
             for from_seq, difficulty_log2 in self._inherited:
                 engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
             self._inherited = ()

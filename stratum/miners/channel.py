@@ -302,8 +302,11 @@ class Channel:
         )
         self.source.on_solution(solution)
 
-    def lease(self, session_id: str | None, now_s: float) -> tuple[bytes, Pins]:
-        """An extranonce1, the one of an earlier session where its id is known, and that one's pins.
+    def lease(
+        self, session_id: str | None, now_s: float, party: int | None = None
+    ) -> tuple[bytes, Pins, int | None]:
+        """An extranonce1, the one of an earlier session where its id is known; and that one's pins and party,
+        which is this one's if that is known.
 
         Raises ExtranonceExhausted.
         """
@@ -312,12 +315,14 @@ class Channel:
                 wanted = bytes.fromhex(session_id)
             except ValueError:
                 wanted = b""
-            pins = self.extranonces.resume(wanted)
-            if pins is not None:
-                return wanted, pins
+            was = self.extranonces.party_of(wanted)
+            if None in (was, party) or was == party:
+                pins = self.extranonces.resume(wanted)
+                if pins is not None:
+                    return wanted, pins, was
         self.extranonces.make_room(now_s)
         extranonce1 = self.extranonces.allocate()
-        return extranonce1, self.extranonces.inherited(extranonce1)
+        return extranonce1, self.extranonces.inherited(extranonce1), None
 
     @staticmethod
     def pinned(pins: Pins, job: Job) -> int | None:
@@ -328,11 +333,21 @@ class Channel:
             return job.start_log2
         return None if log2 == FORGOTTEN else log2
 
-    def give_back(self, extranonce1: bytes, pins: Pins, *, worked: bool = True) -> None:
+    def give_back(
+        self,
+        extranonce1: bytes,
+        pins: Pins,
+        *,
+        worked: bool = True,
+        party: int | None = None,
+        resumes: bool = True,
+    ) -> None:
         """The session left: if it worked, its prefix rests until no job that it may have mined is live.
 
         `pins` hold for the work that came while it was here, and not for what comes while nobody is.
         """
         if not pins or pins[-1][1] != NOT_HELD:
             pins = [*pins, (self.next_seq, NOT_HELD)]
-        self.extranonces.release(extranonce1, self._job_ids.last, pins, worked=worked)
+        self.extranonces.release(
+            extranonce1, self._job_ids.last, pins, worked=worked, party=party, resumes=resumes
+        )

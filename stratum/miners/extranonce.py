@@ -57,6 +57,7 @@ class ExtranonceSpace:
         self.size = size
         self.sharers: list[Sharer] = []
         self.parked: OrderedDict[bytes, Pins] = OrderedDict()
+        self._parties: dict[bytes, int] = {}  # whose those sessions were, of whom that is known
         self.unnamed: OrderedDict[Holder, float] = OrderedDict()  # longest first
         part, of = share
         self.capacity = (1 << 8 * size) // of
@@ -105,7 +106,7 @@ class ExtranonceSpace:
         rested = self._rested()
         if rested is not None:
             del self.resting[rested]
-            self.parked.pop(rested.to_bytes(self.size, "big"), None)
+            self._take(rested.to_bytes(self.size, "big"))
             prefix = rested
         elif self._next < self.capacity and len(self.unworked) < PARKED_MAX:
             prefix = self._base + (self._first + self._next) % self.capacity
@@ -117,6 +118,10 @@ class ExtranonceSpace:
         self._in_use[prefix] = False
         return prefix.to_bytes(self.size, "big")
 
+    def party_of(self, extranonce1: bytes) -> int | None:
+        """Whose a prefix was that is to be resumed; None: nobody's that is known."""
+        return self._parties.get(extranonce1)
+
     def resume(self, extranonce1: bytes) -> Pins | None:
         """Give a resting prefix back to the session that had it, with what it left behind.
 
@@ -126,7 +131,7 @@ class ExtranonceSpace:
         prefix = int.from_bytes(extranonce1, "big")
         if len(extranonce1) != self.size or not (prefix in self.resting or prefix in self.unworked):
             return None
-        pins = self.parked.pop(extranonce1, None)
+        pins = self._take(extranonce1)
         if pins is None:
             return None
         self._in_use[prefix] = self.resting.pop(prefix, None) is not None
@@ -138,25 +143,46 @@ class ExtranonceSpace:
 
         Work that came meanwhile has a difficulty for it already.
         """
-        return self.parked.pop(extranonce1, ())
+        return self._take(extranonce1) or ()
 
-    def release(self, extranonce1: bytes, last_seq: int, pins: Pins, *, worked: bool = True) -> None:
+    def release(
+        self,
+        extranonce1: bytes,
+        last_seq: int,
+        pins: Pins,
+        *,
+        worked: bool = True,
+        party: int | None = None,
+        resumes: bool = True,
+    ) -> None:
         """The session is gone; `last_seq` is the newest job that anybody has been given.
 
-        `worked`: a share of it was credited, or may be yet.
+        `worked`: a share of it was credited, or may be yet. `party`: whose it was; `resumes`: whether it may
+        come back.
         """
         prefix = int.from_bytes(extranonce1, "big")
-        worked = self._in_use.pop(prefix) or worked
+        worked = self._in_use.pop(prefix) or worked or not resumes
         if worked:
             self.resting[prefix] = last_seq
         else:
             self.unworked[prefix] = None
+        if not resumes:
+            return
         self.parked[extranonce1] = pins
+        if party is not None:
+            self._parties[extranonce1] = party
         if len(self.parked) > PARKED_MAX:
-            forgotten = int.from_bytes(self.parked.popitem(last=False)[0], "big")
+            oldest = next(iter(self.parked))
+            self._take(oldest)
+            forgotten = int.from_bytes(oldest, "big")
             if forgotten in self.unworked:  # not to be had while work lives that it has a difficulty for
                 del self.unworked[forgotten]
                 self.resting[forgotten] = last_seq
+
+    def _take(self, extranonce1: bytes) -> Pins | None:
+        """What was left behind with it; it is not any more."""
+        self._parties.pop(extranonce1, None)
+        return self.parked.pop(extranonce1, None)
 
     def __len__(self) -> int:
         return len(self._in_use)

@@ -66,7 +66,6 @@ class MiningSession:
         "_home",
         "_language",
         "_liveness",
-        "_party",
         "_resumed",
         "_services",
         "assignment",
@@ -89,9 +88,7 @@ class MiningSession:
         self._firmware: Firmware | None = None  # known when it has its extranonces
         self._asked = ""  # its first request of each sort, in order; none once it is noted
         self._resumed = False  # with the extranonces that it had before
-        # Of the first worker: it decides for the others.
-        self._party: int | None = None
-        self._home: Channel | None = None  # where it belongs, if it does anywhere
+        self._home: Channel | None = None  # where its first worker belongs, if it does anywhere
         self.difficulty = SessionDifficulty(services, self.slot, now_s)
         self.assignment = Assignment(services, owner, self.slot, self.difficulty, self._liveness, language)
 
@@ -133,7 +130,7 @@ class MiningSession:
     def _first_channel(self) -> Channel:
         """What it is to mine, as far as anybody knows."""
         channel = self._home
-        if self._party is None and self._services.placement_guess is not None:
+        if not self.assignment.workers and self._services.placement_guess is not None:
             channel = self._services.placement_guess.guess(self.owner.address)
         return channel or self.assignment.channel
 
@@ -145,16 +142,19 @@ class MiningSession:
         answer = self._services.admission.admit(name, agent, self.owner)
         if isinstance(answer, Refusal):
             return answer
-        if self._party not in (None, answer.party):
+        assignment = self.assignment
+        if assignment.party not in (None, answer.party):
+            # Where it came back for what another tenant's had, it comes back to extranonces of its own.
+            assignment.resumes = bool(assignment.workers)
             return Refusal("Workers of one connection belong to one tenant")
         try:
             self._services.engine.authorise(self.slot, raw_name, answer.worker)
         except ValueError:
             return Refusal(f"At most {WORKERS_PER_SESSION_MAX} workers on one connection")
-        if self._party is None:
-            self._party, self._home = answer.party, answer.channel
-        if answer.worker not in self.assignment.workers:
-            self.assignment.workers += (answer.worker,)
+        if not assignment.workers:
+            assignment.party, self._home = answer.party, answer.channel
+        if answer.worker not in assignment.workers:
+            assignment.workers += (answer.worker,)
         return answer
 
     def _start_from(self, admitted: Admitted, wished: Fraction | None, now_s: float) -> None:

@@ -20,6 +20,7 @@ from payouts.ledger import Kind, PoolAccount, balances_sat, payable
 from payouts.proof import angara_verify
 from payouts.ratebook import record_rate
 from payouts.rates import PSAT_PER_SAT, Price, Scheme
+from payouts.reports.luck import Hint, luck_of_tenant
 from payouts.reports.pool import pool_report
 from payouts.reversals import REFUSED
 from payouts.schemas.divisions import block_funds, division_parts, division_works, divisions
@@ -231,6 +232,24 @@ def test_of_a_tenant_that_changes_to_and_fro_a_block_is_as_its_job_was_for_a_wee
     assert [fund(it, HOUR + 8 * day + 1) for it in (Scheme.PPLNS2, Scheme.TIDES)] == [None, "tides"]
     group.change("acme", Scheme.PPLNS4, HOUR + 10 * day)
     assert [fund(it, HOUR + 20 * day) for it in (Scheme.TIDES, Scheme.PPS, Scheme.PPLNS4)] == ["pplns4"] * 3
+
+
+@pytest.mark.sqlite_suffices
+def test_who_finds_blocks_for_another_name_at_his_site_is_seen_by_its_luck(group: Group) -> None:
+    """Who has taken over a site says whose machine found a block. Of two tenants of his there, one is alone
+    in a scheme, has worked for its window once, and no more; the other is paid by PPS, and finds the blocks.
+    Each pays that window once more: of a tenth of a percent of Bitcoin 0.45 BTC a day. It is seen: where one
+    and a half were expected eight were found."""
+    group.change("acme", Scheme.PPLNS1, HOUR - 40)
+    group.mine(ACME, HOUR - 20, shares_of(Fraction(3, 2)))
+    for hour in range(8):
+        group.find(ACME, HOUR + hour, said=Scheme.PPLNS1)
+    posted = [part.posted_sat for parts in group.divide() for part in parts]
+    assert posted == [pytest.approx(INCOME_SAT * 98 // 100, abs=1)] * 8
+    with group.store.read() as connection:
+        seen = luck_of_tenant(connection, DAYS, "acme")
+    assert seen is not None
+    assert (seen.found, seen.hint) == (8, Hint.MANY)
 
 
 def shares_of(of: Fraction) -> int:

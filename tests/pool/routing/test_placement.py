@@ -118,6 +118,39 @@ async def test_a_connection_is_one_tenants(autojump_clock: MockClock) -> None:
         ]
 
 
+async def test_who_comes_back_for_extranonces_is_the_tenant_that_had_them(
+    autojump_clock: MockClock,
+) -> None:
+    """Else who has two names, one paid by PPS and one alone in a scheme that divides blocks, sends his
+    shares as the first, and comes back as the other for each that is a block: it pays the other's window once
+    more, and he has all his blocks beside PPS. Of a tenth of a percent of Bitcoin that is 0.45 BTC a day."""
+    desk = PlacementDesk()
+    async with routing(desk):
+        for first in ("mining.subscribe", "mining.authorize"):
+            miner = desk.miner("acme.c01.u1")
+            found, extranonce1 = miner.share(), miner.extranonce1
+            miner.leave()
+            again = desk.stage.connect("zinc.c01.u1")
+            asked = {
+                "mining.subscribe": ("test/1", extranonce1.hex()),
+                "mining.authorize": ("zinc.c01.u1", "x"),
+            }
+            heard = [again.ask(it, *asked[it]) for it in sorted(asked, key=lambda it: it != first)]
+            if first == "mining.subscribe":
+                assert heard[1][0]["error"] == [24, "Workers of one connection belong to one tenant", None]
+            assert (again.extranonce1 == extranonce1) is (first == "mining.subscribe")
+            assert again.submit("zinc.c01.u1", *found[1:])["result"] is not True
+            again.leave()
+        honest = desk.stage.connect("zinc.c01.u1")  # one that was given another name: at its second try
+        honest.ask("mining.subscribe", "test/1", extranonce1.hex())
+        honest.ask("mining.authorize", "zinc.c01.u1", "x")
+        honest.leave()
+        honest = desk.stage.connect("zinc.c01.u1")
+        honest.ask("mining.subscribe", "test/1", extranonce1.hex())
+        assert honest.extranonce1 != extranonce1
+        assert honest.ask("mining.authorize", "zinc.c01.u1", "x")[0]["result"] is True
+
+
 async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
     autojump_clock: MockClock,
 ) -> None:
