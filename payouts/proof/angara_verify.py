@@ -408,6 +408,39 @@ def day_number(day: str, what: str) -> int:
     return year // 400 * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
+def check_exact(value: Any, known: Any, what: str) -> None:
+    if table(value, what).keys() != set(known):
+        raise Unreadable(f"{what} has other members than {sorted(known)}")
+
+
+def yes_or_no(of: Any, name: str) -> bool:
+    value = member(of, name)
+    if not isinstance(value, bool):
+        raise Unreadable(f"{name!r} is neither true nor false")
+    return value
+
+
+def hashes(of: Any, name: str) -> List[bytes]:
+    found = rows(of, name, PATH_MAX)
+    return [unhex({"": it}, "", 32) for it in found]
+
+
+def in_sat(psat: int) -> str:
+    return f"{psat // PSAT}.{psat % PSAT:012}"
+
+
+def utc(at_s: int) -> str:
+    """2026-09-01T06:00Z of seconds since 1970 (Howard Hinnant, civil_from_days)."""
+    days = at_s // DAY_S + 719_468
+    of_era = days % 146_097
+    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    year += days // 146_097 * 400 + (month >= 10)
+    month, day = month + (3 if month < 10 else -9), of_year - (153 * month + 2) // 5 + 1
+    return f"{year:04}-{month:02}-{day:02}T{at_s % DAY_S // 3600:02}:{at_s % 3600 // 60:02}Z"
+
+
 # Prices
 
 DIFF1 = 0xFFFF << 208  # the target of difficulty 1
@@ -472,11 +505,23 @@ class Report:
         (self.good if holds else self.wrong).append(good if holds or not wrong else wrong)
         return holds
 
+    def take(self, what: str, other: "Report") -> None:
+        """What is wrong with another file."""
+        self.wrong += [f"{what}: {it}" for it in other.wrong]
+
     def same(self, what: str, said: object, found: object) -> bool:
         """Wrong where they differ; who agrees is told once, by who asked for several of these."""
         if said != found:
             self.wrong.append(f"{what}: it says {said}, and it is {found}")
         return said == found
+
+
+def read_beside(path: str, report: Report) -> Any:
+    """Another file that a pool wrote."""
+    data = read(path)
+    value = parsed(data)
+    check_file(data, value, report)
+    return value
 
 
 def check_file(data: bytes, value: Any, report: Report) -> None:
@@ -547,10 +592,17 @@ class Keys:
         return signer in self.sound
 
 
+def check_whose(what: str, signer: str, report: Report, key: Optional[Keys]) -> None:
+    """Whether it is the key that is known, or follows from it."""
+    if key is None:
+        report.open.append(f"whose key {signer} is: give the one you know with --key")
+    else:
+        key.check(what, signer, report)
+
+
 def check_change(row: Any, report: Report) -> None:
     """A change of the key, by itself."""
-    if row.keys() != KEY_CHANGE:
-        raise Unreadable("a change of keys has other members than it should")
+    check_exact(row, KEY_CHANGE, "a change of keys")
     for name in ("former", "key", "root_hash", "closing_hash", "genesis", "book", "previous"):
         unhex(row, name, 32)
     number = natural(row, "change")
@@ -652,10 +704,31 @@ def check_chain(what: str, rows: List[Any], report: Report) -> Chain:
 
 def check_list(chain: Any, report: Report, key: Optional[Keys]) -> None:
     """A list of roots, or of closings."""
-    if any("first_settlement" in table(it, "a row of a list") for it in chain):
-        check_closings(chain, [], report, key)
-    else:
-        check_roots(chain, None, report, key)
+    closings = any("first_settlement" in table(it, "a row of a list") for it in chain)
+    check_listed("closing" if closings else "root", chain, [], report, key)
+
+
+def check_listed(
+    what: str, chain: Any, shown: List[Any], report: Report, key: Optional[Keys], of: str = ""
+) -> None:
+    """A list of roots or of closings: one chain of one book, and those that a file is `of` are in it."""
+    at_most = {"root": ROOTS_MAX, "closing": CLOSINGS_MAX}[what]
+    if not isinstance(chain, list) or not 0 < len(chain) <= at_most:
+        raise Unreadable(f"the {what}s are no list of 1 to {at_most}")
+    changes_among(chain)
+    wrong = len(report.wrong)
+    links = check_chain(what, chain, report)
+    if key is not None and links.key is not None:
+        key.check(f"key of the newest {what}", links.key, report)
+    at = {row["number"]: row for row in chain if not is_change(row)}
+    for row in shown:
+        number = natural(row, "number")
+        report.check(
+            at.get(number) == row, "", f"{what} {number} of the {of} is not in the list: others see another"
+        )
+    if len(report.wrong) == wrong:
+        mine = f", and what the {of} is of is in it" if shown else ""
+        report.good.append(f"{len(chain)} rows of {what}s are one chain{mine}")
 
 
 def is_list(value: Any) -> bool:
@@ -736,7 +809,7 @@ def check_goes_on(before: List[Any], first: Any, kind: str, report: Report) -> N
             check_run(run, alone)
         else:
             check_chain(kind, run, alone)
-    report.wrong += [f"with what you were given before: {it}" for it in alone.wrong]
+    report.take("with what you were given before", alone)
     if runs and len(runs[-1]) > 1 and not alone.wrong:
         what, number = place_in_list(runs[-1][-2])
         report.good.append(f"it goes on from {what} {number}, which you were given before")
@@ -1065,31 +1138,29 @@ def check_signer(
         f"signed by {signer.hex()}",
         f"the signature is not of this {what} by this key",
     )
-    if key is None:
-        report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
-    else:
-        key.check(f"key of the {what}", signer.hex(), report)
+    check_whose(f"key of the {what}", signer.hex(), report, key)
 
 
-ROOT = (
-    "number",
-    "day",
-    "root",
-    "total_sat",
-    "leaves",
-    "ledger_seq",
-    "ledger_hash",
-    "network",
-    "genesis",
-    "book",
-)
-ROOT_ROW = {*ROOT, "key", "previous", "hash", "signature"}
+ROOT_ROW = {
+    *(
+        "number",
+        "day",
+        "root",
+        "total_sat",
+        "leaves",
+        "ledger_seq",
+        "ledger_hash",
+        "network",
+        "genesis",
+        "book",
+    ),
+    *("key", "previous", "hash", "signature"),
+}
 
 
 def check_root(row: Any, report: Report) -> bool:
     """One row of the chain of roots, by itself."""
-    if table(row, "a root").keys() != ROOT_ROW:
-        raise Unreadable("a root has other members than it should")
+    check_exact(row, ROOT_ROW, "a root")
     for name, size in (("root", 32), ("ledger_hash", 32), ("genesis", 32), ("book", 32), ("previous", 32)):
         unhex(row, name, size)
     number = natural(row, "number")
@@ -1148,28 +1219,6 @@ def check_leaves(statement: Any, proof: Any, report: Report) -> None:
 LEAF = {"index", "amount_sat", "nonce", "path"}
 
 
-def check_roots(
-    chain: Any, root: Optional[Any], report: Report, key: Optional[Keys], of: str = "statement"
-) -> None:
-    """A list of roots: one chain of one book, and the root of a statement, or of a reserve, is in it."""
-    if not isinstance(chain, list) or not 0 < len(chain) <= ROOTS_MAX:
-        raise Unreadable(f"the roots are no list of 1 to {ROOTS_MAX}")
-    changes_among(chain)
-    wrong = len(report.wrong)
-    links = check_chain("root", chain, report)
-    if key is not None and links.key is not None:
-        key.check("key of the newest root", links.key, report)
-    if root is not None:
-        report.check(
-            root in chain,
-            "",
-            f"root {natural(root, 'number')} of the {of} is not in the list: others see another",
-        )
-    if len(report.wrong) == wrong:
-        mine = "" if root is None else f", and the {of}'s is one of them"
-        report.good.append(f"{len(chain)} rows of roots are one chain{mine}")
-
-
 def check_previous(value: Any, previous: Any, report: Report) -> None:
     """That a statement goes on from another."""
     now, then, wrong = member(value, "statement"), member(previous, "statement"), len(report.wrong)
@@ -1212,53 +1261,18 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
 # Shares
 
 CLOSING = {
-    "number",
-    "first_settlement",
-    "last_settlement",
-    "root",
-    "ledger_seq",
-    "ledger_hash",
-    "network",
-    "genesis",
-    "book",
-    "key",
-    "previous",
-    "hash",
-    "signature",
+    *("number", "first_settlement", "last_settlement", "root", "ledger_seq", "ledger_hash", "network"),
+    *("genesis", "book", "key", "previous", "hash", "signature"),
 }
 SETTLED = {
-    "settlement",
-    "tenant",
-    "rate",
-    "order",
-    "forwarded",
-    "hour_utc",
-    "part",
-    "shares",
-    "credit_psat",
-    "posted_sat",
-    "from_log2",
-    "kept",
-    "root",
-    "nonce",
+    *("settlement", "tenant", "rate", "order", "forwarded", "hour_utc", "part", "shares", "credit_psat"),
+    *("posted_sat", "from_log2", "kept", "root", "nonce"),
 }
 SHARE = {"header", "worker", "difficulty_log2", "minute_utc"}
 LOG2_MIN, LOG2_MAX = -32, 63  # of difficulties
 OLD_S = 2 * 3600  # a share's own time may be so far before it was counted, and its miner's clock as far ahead
 SHARES_SIGMAS = 6  # that chance is away from what is to be expected: once in a thousand million hours
 FEW = 20  # beside that, where little is to be expected
-
-
-def check_exact(value: Any, known: Any, what: str) -> None:
-    if table(value, what).keys() != set(known):
-        raise Unreadable(f"{what} has other members than {sorted(known)}")
-
-
-def yes_or_no(of: Any, name: str) -> bool:
-    value = member(of, name)
-    if not isinstance(value, bool):
-        raise Unreadable(f"{name!r} is neither true nor false")
-    return value
 
 
 def exponent(value: Any, what: str) -> int:
@@ -1275,11 +1289,6 @@ def by_difficulty(of: Any, name: str) -> Dict[int, int]:
             raise Unreadable(f"2^{log2!r:.20} is no difficulty")
         found[exponent(int(log2), name)] = natural(of[name], log2)
     return found
-
-
-def hashes(of: Any, name: str) -> List[bytes]:
-    found = rows(of, name, PATH_MAX)
-    return [unhex({"": it}, "", 32) for it in found]
 
 
 def check_closing(row: Any, report: Report, signed: bool = True) -> None:
@@ -1338,10 +1347,7 @@ def check_hour(value: Any, report: Report, key: Optional[Keys]) -> None:
         check_closing(row, report)
         closings[natural(row, "number")] = row
     for signer in sorted({row["key"] for row in closings.values()}):
-        if key is None:
-            report.open.append(f"whose key {signer} is: give the one you know with --key")
-        else:
-            key.check("key of a closing", signer, report)
+        check_whose("key of a closing", signer, report, key)
     numbers = [natural(row, "number") for row in value["closings"]]
     entries = rows(value, "settlements", SETTLEMENTS_MAX)
     used = [natural(it, "closing") for it in entries]
@@ -1496,28 +1502,6 @@ def compare_work(own: Work, sent: Work, report: Report) -> None:
         "whether these are all the shares that your machines sent: each that a machine's own log has, of that"
         " difficulty or more, is to be here"
     )
-
-
-def check_closings(chain: Any, shown: List[Any], report: Report, key: Optional[Keys]) -> None:
-    """A list of closings: one chain of one book, and those of the file are in it. Each is in the hash of the
-    one after it, so the newest signature is of all."""
-    if not isinstance(chain, list) or not 0 < len(chain) <= CLOSINGS_MAX:
-        raise Unreadable(f"the closings are no list of 1 to {CLOSINGS_MAX}")
-    changes_among(chain)
-    wrong = len(report.wrong)
-    links = check_chain("closing", chain, report)
-    if key is not None and links.key is not None:
-        key.check("key of the newest closing", links.key, report)
-    at = {row["number"]: row for row in chain if not is_change(row)}
-    for row in shown:
-        report.check(
-            at.get(row["number"]) == row,
-            "",
-            f"closing {row['number']} of the shares is not in the list: others see another",
-        )
-    if len(report.wrong) == wrong:
-        mine = ", and those of the shares are in it" if shown else ""
-        report.good.append(f"{len(chain)} rows of closings are one chain{mine}")
 
 
 def check_against(value: Any, other: Any, report: Report) -> None:
@@ -1689,8 +1673,7 @@ def check_receipt(row: Any, report: Report) -> None:
     targets = [text(it, "target", "[0-9a-f]{64}") for it in rows(row, "targets")]
     report.same(f"targets {what}, in their order", targets, sorted(set(targets)))
     for said in row["targets"]:
-        if said.keys() != SAID:
-            raise Unreadable("a target has other members than it should")
+        check_exact(said, SAID, "a target")
         share_work(said)
         sent(said)
     check_receipt_signature(row, report)
@@ -2062,34 +2045,9 @@ def check_tally(chain: List[Any], target: str, tally: Tally, rejects: bool, repo
     return kept
 
 
-def in_sat(psat: int) -> str:
-    return f"{psat // PSAT}.{psat % PSAT:012}"
-
-
-def utc(at_s: int) -> str:
-    """2026-09-01T06:00Z of seconds since 1970 (Howard Hinnant, civil_from_days)."""
-    days = at_s // DAY_S + 719_468
-    of_era = days % 146_097
-    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
-    of_year = of_era - (365 * year + year // 4 - year // 100)
-    month = (5 * of_year + 2) // 153
-    year += days // 146_097 * 400 + (month >= 10)
-    month, day = month + (3 if month < 10 else -9), of_year - (153 * month + 2) // 5 + 1
-    return f"{year:04}-{month:02}-{day:02}T{at_s % DAY_S // 3600:02}:{at_s % 3600 // 60:02}Z"
-
-
-def tell_what_is_open_of_receipts(report: Report) -> None:
-    report.open += [
-        "whether there are receipts after the newest: ask again when an hour is over",
-        "whether rejected shares were good, and unanswered ones arrived: your pool knows",
-        "terms, against what you agreed to; and the buyer's name",
-    ]
-
-
 def checked_receipts(
     arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
 ) -> None:
-    """Raises Unreadable."""
     chain = value if isinstance(value, list) else [value]
     if listed is not None:  # which has the changes of keys
         check_list(listed, report, key)
@@ -2103,7 +2061,11 @@ def checked_receipts(
         check_counted(chain, read_counted(arguments.counted), report)
     else:
         report.open.append("whether your pool counted the same shares: give its counts with --counted")
-    tell_what_is_open_of_receipts(report)
+    report.open += [
+        "whether there are receipts after the newest: ask again when an hour is over",
+        "whether rejected shares were good, and unanswered ones arrived: your pool knows",
+        "terms, against what you agreed to; and the buyer's name",
+    ]
 
 
 # An invoice to the buyer of an order
@@ -2158,8 +2120,7 @@ def check_lines(invoice: Any, ends: int, report: Report) -> None:
     seen = set()
     for at, line in enumerate(rows(invoice, "lines"), 1):
         what = f"of line {at} of invoice {number}"
-        if table(line, "a line").keys() != LINE:
-            raise Unreadable("a line has other members than it should")
+        check_exact(line, LINE, "a line")
         kind, hour = text(line, "kind", "work|make_good"), moment(line, "hour_utc")
         report.check(hour % HOUR_S == 0, "", f"the hour {what} is no whole one")
         report.check(hour + HOUR_S <= ends, "", f"the hour {what} is after its end")
@@ -2313,31 +2274,26 @@ def check_charged(hour: int, of: Hour, terms: Any, within: bool, report: Report)
 def checked_invoice(
     arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
 ) -> None:
-    """Raises Unreadable."""
-    if (arguments.counted, arguments.reserve) != (None, None):
-        raise Unreadable("--counted and --reserve are not for invoices")
     if listed is not None:  # which has the changes of keys
         check_list(listed, report, key)
     check_invoice(value, report, key)
     invoices = [value["invoice"]]
     for path in arguments.previous or ():
-        data, other = read(path), Report()
-        before = table(parsed(data), "an invoice before")
-        check_file(data, before, other)
+        other = Report()
+        before = table(read_beside(path, other), "an invoice before")
         check_invoice(before, other, key)
-        report.wrong += [f"an invoice before: {it}" for it in other.wrong]
+        report.take("an invoice before", other)
         invoices.append(before["invoice"])
     if len(invoices) == 1:
         report.open.append("whether something was charged before: give --previous, each invoice before it")
     check_invoice_chain([*sorted(invoices[1:], key=lambda it: it["number"]), invoices[0]], report)
     invoices.sort(key=lambda it: it["number"])
     if arguments.against is not None:
-        data, other = read(arguments.against), Report()
-        found = parsed(data)
-        check_file(data, found, other)
+        other = Report()
+        found = read_beside(arguments.against, other)
         chain = found if isinstance(found, list) else [found]
         check_receipts(chain, other, key)
-        report.wrong += [f"the receipts: {it}" for it in other.wrong]
+        report.take("the receipts", other)
         check_invoices_against(invoices, chain, report)
     else:
         report.open.append(
@@ -2628,10 +2584,8 @@ def check_reserve(row: Any, report: Report, key: Optional[Keys]) -> int:
         f"reserve {number} of root {root['number']}, signed by {signer.hex()}",
         f"reserve {number} is not signed by its key",
     )
-    if key is None:
-        report.open.append(f"whose key {signer.hex()} is: give the one you know with --key")
-    else:
-        key.check("key of the reserve", signer.hex(), report)
+    check_whose("key of the reserve", signer.hex(), report, key)
+    if key is not None:
         late = root["key"] != signer.hex() and signer.hex() in key.replaced
         report.check(not late, "", "the reserve is signed by a key that its root's had replaced")
         made = int.from_bytes(unhex(row, "block_header", 80)[68:72], "little")  # or later
@@ -2738,100 +2692,100 @@ def check_covers(root: Any, signed_sat: int, report: Report) -> None:
 
 def checked_reserve(
     arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
-) -> Report:
-    """Raises Unreadable."""
-    if arguments.previous is not None or arguments.counted is not None:
-        raise Unreadable("--previous and --counted are for other files, and this is a reserve")
+) -> None:
     signed_sat = check_reserve(value, report, key)
     check_covers(value["root"], signed_sat, report)
     if listed is not None:
-        check_roots(listed, value["root"], report, key, "reserve")
+        check_listed("root", listed, [value["root"]], report, key, "reserve")
     else:
         report.open.append("whether everybody is shown the same root: give --roots, the list of them")
-    return report
 
 
 def check_beside(path: str, root: Any, report: Report, key: Optional[Keys]) -> None:
     """The reserve that was published beside a statement's root."""
-    data, beside = read(path), Report()
-    row = table(parsed(data), "the reserve")
-    check_file(data, row, beside)
+    beside = Report()
+    row = table(read_beside(path, beside), "the reserve")
     signed_sat = check_reserve(row, beside, key)
     if root != row["root"]:
         beside.wrong.append(f"it is of root {row['root']['number']}, and not of the statement's")
     check_covers(row["root"], signed_sat, beside)
     report.good += [f"the reserve: {it}" for it in beside.good if it]
-    report.wrong += [f"the reserve: {it}" for it in beside.wrong]
+    report.take("the reserve", beside)
     report.open += [f"the reserve: {it}" for it in beside.open]
 
 
 # The command
 
 
-def previous_one(arguments: argparse.Namespace) -> Optional[str]:
-    if arguments.previous is not None and len(arguments.previous) > 1:
-        raise Unreadable("there is one statement before a statement")
-    return None if arguments.previous is None else str(arguments.previous[0])
-
-
 def checked(arguments: argparse.Namespace) -> Report:
     """Raises Unreadable."""
     report, data = Report(), read(arguments.statement)
     value = parsed(data)
+    kind = kind_of(value)
+    for name in ("roots", "previous", "counted", "against", "reserve"):
+        if getattr(arguments, name) is not None and name not in TAKES[kind]:
+            raise Unreadable(f"--{name} is for {' and '.join(it for it in TAKES if name in TAKES[it])}")
     listed = None if arguments.roots is None else parsed(read(arguments.roots))
     known = None if arguments.key is None else unhex({"key": arguments.key}, "key", 32)
-    key = None if known is None else Keys(known, value if is_list(value) else listed)
-    if is_list(value):
-        return checked_list(arguments, value, report, key)
-    check_file(data, value, report)
-    if isinstance(value, dict) and "closings" in value:
-        return checked_shares(arguments, value, report, key, listed)
-    if isinstance(value, dict) and "invoice" in value:
-        checked_invoice(arguments, value, report, key, listed)
-        return report
-    if arguments.against is not None:
-        raise Unreadable("--against is for shares and invoices")
-    if arguments.reserve is not None and not (isinstance(value, dict) and "statement" in value):
-        raise Unreadable("--reserve is for statements")
-    if isinstance(value, dict) and "coins" in value:
-        return checked_reserve(arguments, value, report, key, listed)
-    if (isinstance(value, list) and value) or (isinstance(value, dict) and "hour_utc" in value):
-        checked_receipts(arguments, value, report, key, listed)
-        return report
-    if arguments.counted is not None:
-        raise Unreadable("--counted is for receipts of an order")
-    table(value, "the file")
-    check_statement(value, report, key)
+    key = None if known is None else Keys(known, value if kind == "lists" else listed)
+    if kind != "lists":
+        check_file(data, value, report)
+    CHECKED[kind](arguments, value, report, key, listed)
+    return report
+
+
+# What may be given beside each kind of file.
+TAKES = {
+    "statements": {"roots", "previous", "reserve"},
+    "shares": {"roots", "against"},
+    "receipts": {"roots", "previous", "counted"},
+    "invoices": {"roots", "previous", "against"},
+    "reserves": {"roots"},
+    "lists": {"previous"},
+}
+
+
+def kind_of(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "lists" if is_list(value) else "receipts"
+    members = {"closings": "shares", "invoice": "invoices", "statement": "statements", "coins": "reserves"}
+    members["hour_utc"] = "receipts"  # of shares too, which have closings
+    found = (kind for name, kind in members.items() if isinstance(value, dict) and name in value)
+    return next(found, "statements")
+
+
+def checked_statement(
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
+) -> None:
+    check_statement(table(value, "the file"), report, key)
     root = member(value["proof"], "root") if value.get("proof") is not None else None
     if listed is not None:
-        check_roots(listed, root, report, key)
+        check_listed("root", listed, [] if root is None else [root], report, key, "statement")
     elif root is not None:
         report.open.append(
             "whether everybody is shown the same root: give --roots, the list that is published"
         )
-    if arguments.reserve is not None:
-        if root is None:
-            raise Unreadable("--reserve is for statements that name a root")
-        check_beside(arguments.reserve, root, report, key)
-    else:
+    if arguments.reserve is None:
         report.open.append("whether the coins of the reserve are there: give --reserve, what is published")
-    if (path := previous_one(arguments)) is not None:
-        before_data, before = read(path), Report()
-        previous = table(parsed(before_data), "the statement before")
-        check_file(before_data, previous, before)
-        check_statement(previous, before, key)
-        report.wrong += [f"the statement before: {it}" for it in before.wrong]
-        check_previous(value, previous, report)
+    elif root is None:
+        raise Unreadable("--reserve is for statements that name a root")
     else:
+        check_beside(arguments.reserve, root, report, key)
+    if arguments.previous is None:
         report.open.append("the opening balance: give --previous, the statement of the period before")
-    return report
+        return
+    if len(arguments.previous) > 1:
+        raise Unreadable("there is one statement before a statement")
+    before = Report()
+    previous = table(read_beside(arguments.previous[0], before), "the statement before")
+    check_statement(previous, before, key)
+    report.take("the statement before", before)
+    check_previous(value, previous, report)
 
 
-def checked_list(arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys]) -> Report:
-    """Raises Unreadable."""
-    others = (arguments.roots, arguments.counted, arguments.against, arguments.reserve)
-    if others != (None, None, None, None):
-        raise Unreadable("a list is held against an earlier one, --previous, and nothing else")
+def checked_list(
+    arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
+) -> None:
     check_list(value, report, key)
     if key is None:
         report.open.append("whose keys these are: give the one you know with --key")
@@ -2840,29 +2794,34 @@ def checked_list(arguments: argparse.Namespace, value: Any, report: Report, key:
     else:
         report.open.append("whether it says what it said before: give the list that you have with --previous")
     report.open.append("whether others are given the same: compare the hash of the newest row with theirs")
-    return report
 
 
 def checked_shares(
     arguments: argparse.Namespace, value: Any, report: Report, key: Optional[Keys], listed: Any
-) -> Report:
-    if arguments.previous is not None:
-        raise Unreadable("--previous is for statements, and these are shares")
+) -> None:
     check_hour(value, report, key)
     if listed is not None:
-        check_closings(listed, value["closings"], report, key)
+        check_listed("closing", listed, value["closings"], report, key, "hour")
     else:
         report.open.append("whether everybody is shown the same closings: give --roots, the list of them")
     if arguments.against is not None:
-        other_data, other = read(arguments.against), Report()
-        statement = table(parsed(other_data), "the statement")
-        check_file(other_data, statement, other)
+        other = Report()
+        statement = table(read_beside(arguments.against, other), "the statement")
         check_statement(statement, other, key)
-        report.wrong += [f"the statement: {it}" for it in other.wrong]
+        report.take("the statement", other)
         check_against(value, statement, report)
     else:
         report.open.append("whether they are what you were paid by: give --against, the statement")
-    return report
+
+
+CHECKED = {
+    "statements": checked_statement,
+    "shares": checked_shares,
+    "receipts": checked_receipts,
+    "invoices": checked_invoice,
+    "reserves": checked_reserve,
+    "lists": checked_list,
+}
 
 
 def shown(words: str) -> str:

@@ -439,3 +439,28 @@ def test_another_key_is_told(book: ClosedBook, auditor: Auditor) -> None:
     code, (wrong,) = auditor.found(signed_again(value, other))
     assert code == 1
     assert wrong.startswith(f"key of the statement is {other.public.hex()}, which does not follow from")
+
+
+@pytest.mark.parametrize(
+    ("data", "taken"),
+    [
+        ({"statement": {}}, {"roots", "previous", "reserve"}),
+        ({"closings": [], "hour_utc": ""}, {"roots", "against"}),
+        ({"hour_utc": ""}, {"roots", "previous", "counted"}),
+        ([{"hour_utc": ""}], {"roots", "previous", "counted"}),
+        ({"invoice": {}}, {"roots", "previous", "against"}),
+        ({"coins": []}, {"roots"}),
+        ([{"change": 1}], {"previous"}),
+        ([{"day": "", "number": 1}], {"previous"}),
+        ([{"first_settlement": 1}], {"previous"}),
+    ],
+)
+def test_what_is_given_beside_a_file_that_is_not_for_it_is_said_and_never_ignored(
+    data: Any, taken: set[str], tmp_path: Path
+) -> None:
+    (file := tmp_path / "file.json").write_text(json.dumps(data))
+    for name in ("roots", "previous", "counted", "against", "reserve"):
+        asked = angara_verify.parser().parse_args([str(file), f"--{name}", str(tmp_path / "missing")])
+        with pytest.raises(angara_verify.Unreadable) as told:
+            angara_verify.checked(asked)
+        assert str(told.value).startswith(f"--{name} is for ") == (name not in taken), name

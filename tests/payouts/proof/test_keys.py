@@ -157,7 +157,7 @@ def test_a_key_that_is_lost_has_signed_nothing_and_every_client_is_told(
     assert all("which does not follow from the one that you gave" in it for it in wrong)
     assert auditor.found(later(book), roots=roots, key=LOST.public.hex()) == (0, [])
     report = Report()
-    angara_verify.check_roots(roots, None, report, Keys(LOST.public, roots))
+    angara_verify.check_listed("root", roots, [], report, Keys(LOST.public, roots))
     assert any("did not sign that, as it is lost" in it for it in report.open)
 
 
