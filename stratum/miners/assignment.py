@@ -50,6 +50,7 @@ class Assignment:
         "party",
         "resumes",
         "sent_seq",
+        "shares_line",
         "slot",
         "wants_extranonce",
         "workers",
@@ -68,6 +69,7 @@ class Assignment:
         self.extranonce1: bytes | None = None
         self.owner = owner
         self.slot = slot
+        self.shares_line = language.shares_line
         self.difficulty = difficulty
         self.wants_extranonce = False
         self.least_extranonce2_size = 0  # it has been promised so much room for its search, wherever it goes

@@ -45,7 +45,8 @@ class Member(Protocol):
     """A session that mines a channel: what it is told, and what whoever places it must know.
 
     `workers` are those that it is authorised for, one at least; `sent_seq` is the newest job that it was
-    given. What it hears is bytes for its `owner`, empty where there is nothing to say.
+    given; `shares_line`: a job is the same bytes for all of them. What it hears is bytes for its `owner`,
+    empty where there is nothing to say.
     """
 
     slot: int  # the engine's number for it
@@ -54,6 +55,7 @@ class Member(Protocol):
     workers: tuple[int, ...]
     sent_seq: int
     wants_extranonce: bool
+    shares_line: bool
 
     @property
     def leaving(self) -> bool: ...

@@ -147,13 +147,18 @@ class Distribution:
         job = channel.current
         assert job is not None
         line, now_s = channel.notify_line(clean=clean), self._clock()
+        others: list[Member] = []  # a job is made for each of them, for which nobody else is to wait
         said: list[tuple[Owner, bytes]] = []
         for session in sessions:
             if session.channel is channel and session.sent_seq < job.seq:
-                words = session.send_job(line, job, now_s, fresh=fresh)
-                if words:
+                if not session.shares_line:
+                    others.append(session)
+                elif words := session.send_job(line, job, now_s, fresh=fresh):
                     said.append((session.owner, words))
         self._write_all(said)
+        if others:
+            told = ((it.owner, it.send_job(line, job, now_s, fresh=fresh)) for it in others)
+            self._write_all([it for it in told if it[1]])
 
     def refreshes(self) -> Iterator[int]:
         """Send what is due in due course, a chunk of sessions a step; each time, how many there are."""

@@ -17,7 +17,10 @@ PING_ID: Final = 1  # of client.get_version, the one question that all firmware 
 
 
 class Language(Protocol):
-    """Bytes for the machine; none where its protocol has no word for it, or needs none."""
+    """Bytes for the machine; none where its protocol has no word for it, or needs none. `shares_line`: a job
+    is the same for all."""
+
+    shares_line: bool
 
     def difficulty(self, log2: int) -> bytes:
         """Of the work that it is given from here on."""
@@ -41,6 +44,8 @@ class Language(Protocol):
 
 class Lines:
     """Stratum V1."""
+
+    shares_line = True
 
     def difficulty(self, log2: int) -> bytes:
         return messages.notification("mining.set_difficulty", [wire_difficulty(log2)])

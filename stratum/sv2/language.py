@@ -36,6 +36,8 @@ class ChannelLanguage:
     Until it is `opened` its prefix and its target are for the answer that opens it.
     """
 
+    shares_line = False
+
     __slots__ = (
         "_channel_id",
         "_channels",
