@@ -201,8 +201,10 @@ async def test_a_limit_outlives_no_kill_and_is_lifted_by_hand(
         None,
         100,
     )
-    await give("power.reduce", machine="acme.c01.u1", watts=1_500)
-    await trio.sleep(LONGEST_S + 60)
+    await give("power.reduce", machine="acme.c01.u1", watts=1_500, until_s=site.wall_s() + 7_200)
+    await trio.sleep(7_200 - 60)
+    assert machine.percent == 50
+    await trio.sleep(120)
     assert machine.percent == 100
 
 
