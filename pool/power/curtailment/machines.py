@@ -199,13 +199,13 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 def owners(connection: Connection) -> dict[int, Owner]:
     """By number, of machines that an event has."""
     return {
-        row.worker_id: Owner(
-            event=row.event_id,
-            state=MachineState(row.state),
-            watts_before=row.watts_before,
-            coming_back=row.of_event == EventState.RESTORING and row.state == MachineState.CONFIRMED,
+        worker: Owner(
+            event=event,
+            state=_STATES[state],
+            watts_before=watts_before,
+            coming_back=state == _CONFIRMED and of_event == _RESTORING,
         )
-        for row in connection.execute(_OWNERS)
+        for worker, event, state, watts_before, of_event in connection.execute(_OWNERS)
     }
 
 
@@ -258,7 +258,10 @@ _AGAIN = (
         asks=0,
     )
 )
-# Built once: these are asked every few seconds, for years.
+# Built once: these are asked every few seconds, for years, of as many machines as a site has.
+_STATES: Final = {state.value: state for state in MachineState}
+_CONFIRMED: Final = MachineState.CONFIRMED.value
+_RESTORING: Final = EventState.RESTORING.value
 _OWNERS: Final = (
     select(
         power_event_machines.c.worker_id,
