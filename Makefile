@@ -1,7 +1,7 @@
 # Two commands do everything: `make run` starts the demo, `make test` runs lint, types and tests.
 # Both call `make install`, which creates .venv and builds the native engine when something changed.
 # The system's Python, where it is one of ours: distributions build theirs by what a profile says, and one that was
-# compiled without takes two fifths more of a processor for the same tests. `make PYTHON=python3` is the one in PATH.
+# compiled without takes a seventh more of a processor for the same tests. `make PYTHON=python3` is the one in PATH.
 SYSTEMS := /usr/bin/python3
 OURS    := import sys, sysconfig, pathlib, ensurepip, venv; \
     sys.exit(sys.version_info < (3, 11) or not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())
