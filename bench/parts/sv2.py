@@ -128,6 +128,7 @@ def run() -> dict[str, Any]:
     return {
         "machines": MACHINES,
         "others": OTHERS,
+        "nice": NICE,
         "arrived": arrived,
         "backs": backs,
         "mined": mined,
@@ -147,6 +148,8 @@ def section(result: dict[str, Any]) -> Section:
         [name, *(f"{it['ack_ms'][key]:.0f}" for key in PERCENTILES), it["lost"]]
         for name, it in phases.items()
     ]
+    # Not of results that were measured when they had as much of it as all others.
+    left = "Those of V2 have the processor that is left. " if result.get("nice") else ""
     last = ", ".join(f"{it['back_after_s']['all']:.1f}" for it in backs)
     missing = sum(result["machines"] - it["mining"] for it in backs)
     each_ms = sum(result["pool_cpu_s"]) / len(backs) / result["machines"] * 1_000
@@ -154,7 +157,7 @@ def section(result: dict[str, Any]) -> Section:
         (
             f"{result['machines']:,} machines of Stratum V2, one standard channel each, are cut off "
             f"together and come back at once, {len(backs)} times; {result['others']:,} of V1 mine beside "
-            f"them. Those of V2 have the processor that is left. The last one has work after {last} s"
+            f"them. {left}The last one has work after {last} s"
             + ("" if missing == 0 else f", and {missing} were not back in time")
             + f". The pool uses {each_ms:.2f} ms of CPU for each of them meanwhile, with all else that it "
             "does.\n",
