@@ -16,6 +16,7 @@ Must not know: how orders choose machines, upstream connections, and how a miner
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
 import trio
 
 from payouts.rates import Scheme
@@ -71,7 +72,9 @@ class Admission:
         channel = self.channel_of(answer.worker, self.own)
         if self.is_own(channel) and self.own_closed is not None:
             return Refusal(self.own_closed)
-        return Admitted(answer.worker, answer.difficulty_log2, channel, answer.party)
+        return msgspec.structs.replace(
+            answer, channel=channel, only_new_work=self._tenant_of(answer.worker).scheme.divides
+        )
 
     def leave(self, owner: Owner) -> None:
         self._registry.leave(owner)

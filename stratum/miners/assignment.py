@@ -12,6 +12,7 @@ engine judges its work at; a prefix is given back once, where it came from.
 Must not know: what miners say and how it is said to them, names, how a difficulty is chosen.
 """
 
+from stratum._engine import FORGOTTEN
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.job import Job
 from stratum.miners.channel import VERSION_MASK, Channel, Moved
@@ -33,6 +34,7 @@ class Assignment:
     """
 
     __slots__ = (
+        "_came_back",
         "_inherited",
         "_language",
         "_liveness",
@@ -46,6 +48,7 @@ class Assignment:
         "difficulty",
         "extranonce1",
         "least_extranonce2_size",
+        "only_new_work",
         "owner",
         "party",
         "resumes",
@@ -77,6 +80,8 @@ class Assignment:
         self.workers: tuple[int, ...] = ()  # the engine bounds them
         self.party: int | None = None
         self.resumes = True  # its prefix is kept for it
+        self.only_new_work = False  # as it was admitted
+        self._came_back = False  # for the prefix of somebody of its party
         self._services = services
         self._liveness = liveness
         self._language = language
@@ -115,6 +120,7 @@ class Assignment:
         except ExtranonceExhausted:  # the space of an upstream may be small
             self.channel = self._services.channel
             self.extranonce1, pins, was = self.channel.lease(None, now_s)
+        self._came_back = was is not None
         self.party = was if self.party is None else self.party
         if not named:
             self.channel.extranonces.unnamed[self.owner] = now_s
@@ -207,10 +213,18 @@ class Assignment:
         said = self._mask_line()  # only after the authorize reply: some firmware fails on it before
         if self.leaving:
             return said
+        if not self._came_back and self._begins_anew_on(self.channel):
+            self._services.engine.pin_difficulty(self.slot, FORGOTTEN, 0)
         self.channel.wait(self)
         if self.channel.current is None or self.channel.paused:
             return said  # the first job comes when there is one
         return said + self.send_job(b"", self.channel.current, now_s, fresh=False)
+
+    def _begins_anew_on(self, channel: Channel) -> bool:
+        """Whether no job of before is for it there: work of others cannot be made anew, and nobody here has
+        anything by whose it is."""
+        job = channel.current
+        return self.only_new_work and job is not None and job.work.anew is not None
 
     def move_to(self, channel: Channel, now_s: float) -> Moved:
         """Mine another channel, from its next job on. Raises ExtranonceExhausted.
@@ -225,6 +239,8 @@ class Assignment:
             extranonce1, moved = self._told_extranonce1, Moved.JOB
         elif self._can_be_told(channel):
             (extranonce1, inherited, _), moved = channel.lease(None, now_s), Moved.EXTRANONCE
+            if self._begins_anew_on(channel):
+                inherited = ((0, FORGOTTEN),)
         elif channel.extranonces.full(now_s):
             raise ExtranonceExhausted("nobody is sent to where there is no room")
         else:

@@ -24,13 +24,15 @@ class Admitted(msgspec.Struct, frozen=True):
     """A worker, 1 or above, may mine. `difficulty_log2` is the one it had last, None at first contact.
 
     `channel`: what its connection is to mine; None: where it is. `party`: the workers of a connection have
-    one and the same: they mine the same channel.
+    one and the same: they mine the same channel. `only_new_work`: no job that was there before it said who
+    it is is its, for whoever has hashes by then could choose by them who he is.
     """
 
     worker: int
     difficulty_log2: int | None = None
     channel: Channel | None = None
     party: int = 0
+    only_new_work: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True):

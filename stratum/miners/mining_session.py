@@ -153,6 +153,7 @@ class MiningSession:
             return Refusal(f"At most {WORKERS_PER_SESSION_MAX} workers on one connection")
         if not assignment.workers:
             assignment.party, self._home = answer.party, answer.channel
+            assignment.only_new_work = answer.only_new_work
         if answer.worker not in assignment.workers:
             assignment.workers += (answer.worker,)
         return answer

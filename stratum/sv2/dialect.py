@@ -10,6 +10,7 @@ closed after LAST_WORDS_S at the latest. Must not know: what is said, encryption
 
 import socket
 from collections import OrderedDict
+from itertools import islice
 from typing import Final
 
 import trio
@@ -113,7 +114,7 @@ class Sv2:
             await self._to_send.wait()
             self._to_send = trio.Event()
             while self._unsent:
-                for connection in list(self._unsent)[:SENDS_PER_ROUND]:
+                for connection in list(islice(self._unsent, SENDS_PER_ROUND)):
                     del self._unsent[connection]
                     connection.flush()
                 await trio.lowlevel.checkpoint()

@@ -192,6 +192,11 @@ class PlacementDesk:
         self.admission.use(self.routes, self.solo)
         return channel
 
+    def divides(self, tenant: str) -> None:
+        """Its terms: blocks that its machines find are divided over its work."""
+        terms = msgspec.structs.replace(self.registry.tenants[tenant], scheme=Scheme.PPLNS1)
+        self.registry.put_tenant(terms)
+
     def mines_on(self, tenant: str, number: int | None) -> None:
         """The terms of a tenant."""
         self.registry.put_tenant(msgspec.structs.replace(self.registry.tenants[tenant], upstream_id=number))

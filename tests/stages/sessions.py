@@ -344,20 +344,22 @@ class Miner:
         *,
         job: list[Any] | None = None,
         hit: bool = True,
+        extranonce1: bytes | None = None,
         **changes: int,
     ) -> tuple[str, str, str, str, str]:
         """A share that nobody has sent yet, at the session's difficulty, or just not with hit=False.
 
-        It has the extranonces that the miner had when the job came.
+        It has the extranonces that the miner had when the job came, or another connection's.
         """
         job = job or self.job
         log2 = self.session.difficulty.log2 if difficulty_log2 is None else difficulty_log2
         target = target_from_difficulty_log2(log2)
-        extranonce1, size = self._extranonces.get(job[0], (self.extranonce1, self.extranonce2_size))
+        own, size = self._extranonces.get(job[0], (self.extranonce1, self.extranonce2_size))
         whole = changes.get("extranonce2", 0x0102030405060708)
         extranonce2 = whole.to_bytes(8, "big")[-size:]
         ntime = changes.get("ntime", int(job[7], 16))
-        head = header(job, extranonce1 + extranonce2, ntime, changes.get("rolled", 0))
+        prefix = own if extranonce1 is None else extranonce1
+        head = header(job, prefix + extranonce2, ntime, changes.get("rolled", 0))
         for nonce in self._nonces:
             number = struct.pack("<I", nonce)
             found = hashlib.sha256(hashlib.sha256(head + number).digest()).digest()

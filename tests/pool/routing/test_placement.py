@@ -28,7 +28,7 @@ from tests.stages.routing import (
     routing,
     upstream,
 )
-from tests.stages.sessions import Miner
+from tests.stages.sessions import Miner, make_work
 
 ROUND = 1.1  # the next round of placement is over
 NO_NODE = "the pool has no node"
@@ -149,6 +149,83 @@ async def test_who_comes_back_for_extranonces_is_the_tenant_that_had_them(
         honest.ask("mining.subscribe", "test/1", extranonce1.hex())
         assert honest.extranonce1 != extranonce1
         assert honest.ask("mining.authorize", "zinc.c01.u1", "x")[0]["result"] is True
+
+
+@pytest.mark.parametrize("way", ["says it last", "left and came back", "foresees its extranonces"])
+async def test_who_has_hashes_by_then_does_not_choose_by_them_who_he_is(
+    autojump_clock: MockClock, way: str
+) -> None:
+    """All have the same jobs but for their extranonces, so he hashes what another connection of his hears,
+    with extranonces that he has without a name or that are next, and then says the name that PPS pays; or
+    the other one, alone in a scheme that divides blocks, where a hash is a block. Of a tenth of a percent of
+    Bitcoin that is 0.45 BTC a day beside PPS."""
+    taken = {}
+    for tenant in ("acme", "zinc"):
+        desk = PlacementDesk()
+        desk.divides("zinc")
+        name, subscribe = f"{tenant}.c01.u1", ("mining.subscribe", "test/1")
+        async with routing(desk):
+            listener = desk.miner("acme.c01.u9")
+            thief = desk.stage.connect(name)
+            if way == "foresees its extranonces":
+                extranonce1 = (int.from_bytes(listener.extranonce1, "big") + 1).to_bytes(4, "big")
+            else:
+                thief.ask(*subscribe)
+                extranonce1 = thief.extranonce1
+            found = listener.share(extranonce1=extranonce1)
+            if way == "left and came back":
+                thief.leave()
+                thief = desk.stage.connect(name)
+                thief.ask(*subscribe, extranonce1.hex())
+            thief.ask("mining.authorize", name, "x")
+            if way == "foresees its extranonces":
+                thief.ask(*subscribe)
+            assert thief.extranonce1 == extranonce1
+            taken[tenant] = thief.submit(name, *found[1:])["result"]
+            desk.stage.serve_waiting()
+            thief.hear()
+            assert thief.mine(extranonce2=2)["result"] is True, "work that was made anew is his"
+            before = thief.share(extranonce2=3)
+            thief.leave()
+            again = desk.stage.connect(name)
+            again.ask(*subscribe, extranonce1.hex())
+            again.ask("mining.authorize", name, "x")
+            assert again.submit(name, *before[1:])["result"] is True, "who resumes loses nothing"
+    assert taken == {"acme": True, "zinc": None}
+
+
+async def test_whose_blocks_are_divided_comes_back_from_an_order_to_work_that_was_made_anew(
+    autojump_clock: MockClock,
+) -> None:
+    """With extranonces that he may have foreseen, while the order's work is his until then."""
+    desk = PlacementDesk(OTHER_SHAPE)
+    desk.divides("zinc")
+    async with routing(desk):
+        desk.follow(upstream(NORTH))
+        desk.mines_on("zinc", NORTH)
+        desk.up(desk.north())
+        listener = desk.miner("acme.c01.u9")
+        miner = desk.miner("zinc.c01.u1", subscribed=True)
+        assert is_on(miner, desk.north())
+        desk.stage.serve_waiting()
+        miner.hear()
+        assert miner.mine()["result"] is True
+        desk.stage.publish(make_work(900))
+        listener.hear()
+        desk.mines_on("zinc", None)
+        await rounds()
+        foreseen = miner.assignment.extranonce1
+        assert miner.channel is desk.own
+        assert foreseen != miner.extranonce1
+        assert miner.mine()["result"] is True
+        found = listener.share(extranonce1=foreseen)
+        miner.assignment.want_difficulty(desk.stage.services.start_difficulty_log2)  # that all begin with
+        desk.stage.distribution.send_current(desk.own, [miner.assignment])
+        desk.stage.serve_waiting()
+        miner.hear()
+        assert miner.extranonce1 == foreseen
+        assert miner.submit("zinc.c01.u1", *found[1:])["result"] is None
+        assert miner.mine()["result"] is True
 
 
 async def test_an_order_that_does_not_run_leaves_its_machines_to_their_tenant(
