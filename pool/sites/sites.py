@@ -172,7 +172,13 @@ class Sites:
         self._connection = Connection(access(config.hub, subjects.HUB))
         self._epoch, self._shelf = HubEpoch(store.lease_epoch or 0), Shelf()
         self._inbox = Replies(self._connection, subjects.inbox_of(subjects.HUB))
-        self._stream = JournalStream(self._connection, self._inbox, self._take, servers=len(config.hub.urls))
+        self._stream = JournalStream(
+            self._connection,
+            self._inbox,
+            self._take,
+            servers=len(config.hub.urls),
+            wall_clock=wall_clock,
+        )
         self._blocks = HeardBlocks(self._connection, subjects.HUB, nodes)
         self.remote = RemoteEdges(
             store,
@@ -348,8 +354,8 @@ class Sites:
 
     # Journals
 
-    async def _take(self, edge: str, epoch: int, frames: bytes) -> None:
-        await self.remote.take(edge, epoch, frames)
+    async def _take(self, edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        await self.remote.take(edge, epoch, frames, at_s)
 
     def _opened(self, remote: RemoteEdge) -> None:
         """One that the books take from here on."""

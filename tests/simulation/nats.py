@@ -13,6 +13,7 @@ Must not know: what is said.
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -63,6 +64,7 @@ class _Stored(msgspec.Struct):
     subject: str
     data: bytes
     number: int
+    at_ns: int
     deliveries: int = 0
     due_s: float = 0.0  # when it is delivered again
     acknowledged: bool = False
@@ -157,7 +159,7 @@ class NatsThatForgets:
         if subject.startswith(API):
             self._ask(client, subject.removeprefix(API), data, reply)
         elif subject.startswith(ACK):
-            self._acknowledge(int(subject.rpartition(".")[2]))
+            self._acknowledge(int(subject.split(".")[5]))
         elif subject.startswith("angara.journal."):
             held = self._held_back.get(client)
             if held is None:
@@ -200,7 +202,7 @@ class NatsThatForgets:
         self.sent.setdefault(edge, []).append(Sent(trio.current_time(), data))
         if self._there:
             self._stored += 1
-            self._stream.append(_Stored(subject, data, self._stored))
+            self._stream.append(_Stored(subject, data, self._stored, int(time.time() * 10**9)))
             self._serve()
 
     def _pull(self, client: "LineToForgetfulNats", asked: dict[str, Any], reply: str) -> None:
@@ -233,7 +235,7 @@ class NatsThatForgets:
             pull.left -= 1
             if not pull.left:
                 self._pulls.remove(pull)
-            reply = f"{ACK}ANGARA_JOURNAL.hub.{it.number}"
+            reply = f"{ACK}ANGARA_JOURNAL.hub.{it.deliveries}.{it.number}.{it.number}.{it.at_ns}.0"
             self._deliver(pull.by, Message(it.subject, it.data, reply), pull.reply)
 
     def _acknowledge(self, number: int) -> None:

@@ -36,7 +36,7 @@ class Copy:
         self.gap = self.away = False
         self._news = trio.Event()
 
-    async def take(self, edge: str, epoch: int, frames: bytes) -> None:
+    async def take(self, edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
         assert (edge, epoch) == ("oslo", 7)
         offset = 0
         while (frame := frame_at(self.writer, frames, offset)) is not None:
@@ -81,7 +81,7 @@ class Sent:
         )
 
     async def _send_long(self, frames: bytes) -> None:
-        await self.copy.take("oslo", 7, frames)
+        await self.copy.take("oslo", 7, frames, None)
 
     def append(self, count: int, size: int = 200) -> None:
         for _ in range(count):

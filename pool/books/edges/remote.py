@@ -134,8 +134,9 @@ class RemoteEdge:
         self._clock_late_s = 0.0  # its own, as it said last; it may be ahead
         self._step: tuple[int, float] | None = None  # of the books: to that record, all of then
 
-    def heard(self, mark: Mark | None = None) -> None:
-        """From its process."""
+    def heard(self, at_s: int | None, mark: Mark | None = None) -> None:
+        """From its process, which lived at that moment and was told what was changed before; None: it does
+        not follow from this when it did."""
         self.heard_s = self.waited_since_s = trio.current_time()
         if mark is not None:
             self._clock_late_s = self._wall_clock() - mark.moment_s
@@ -144,9 +145,9 @@ class RemoteEdge:
         if self._ahead is not None and self._ahead.number <= self.inbox.have.number:
             self._moment_s = max(self._moment_s, self._ahead.moment_s)
             self.here_s, self._ahead = self._ahead_s, None
-        now_s = int(self._wall_clock())
-        self._lateness.note(self.inbox.have.number, now_s)
-        self.told.note(now_s)
+        if at_s is not None:
+            self._lateness.note(self.inbox.have.number, at_s)
+            self.told.note(at_s)
         self.follow_books()
 
     def follow_books(self) -> None:
@@ -255,16 +256,19 @@ class RemoteEdges:
             remote = self._open.get(edge.name)
             if remote is None:
                 raise InboxUnusable(f"the hub cannot keep what edge {edge.name} sends: its log says why")
-            remote.heard()
+            remote.heard(now_s)
             remote.renewed_s = trio.current_time()
             log.info("edge_begun", edge=edge.name, epoch=edge.epoch, process=edge.process, host=edge.host)
             told: Granted = await self._read(partial(granted, edge=edge, want=remote.inbox.want))
             return told
 
     async def receive(self, name: str, epoch: int, data: bytes) -> Received:
-        """Frames, as many as there are, in any order: up to where they are on disk here."""
+        """Frames, as many as there are, in any order, that it says now: up to where they are on disk here."""
+        return await self._receive(name, epoch, data, int(self._wall_clock()))
+
+    async def _receive(self, name: str, epoch: int, data: bytes, at_s: int | None) -> Received:
         remote = self._of(name, epoch)
-        remote.heard()
+        remote.heard(at_s)
         before = remote.inbox.held
         try:
             received: Received = await trio.to_thread.run_sync(self._received, remote.inbox, data)
@@ -274,7 +278,7 @@ class RemoteEdges:
             remote.unwritten = str(error)
             return Received(have=remote.inbox.have)
         remote.unwritten = None
-        remote.heard()
+        remote.heard(at_s)
         if received.held is not None and before is None:
             await self._hold(remote, received.held)
         return received
@@ -282,7 +286,7 @@ class RemoteEdges:
     async def renew(self, name: str, epoch: int, mark: Mark) -> Received:
         """It lives, and is so far. What is missing of that is asked for."""
         remote = self._of(name, epoch)
-        remote.heard(mark)
+        remote.heard(int(self._wall_clock()), mark)
         now_s = trio.current_time()
         if remote.renewed_s is None or now_s - remote.renewed_s >= RENEWED_S:
             remote.renewed_s = now_s
@@ -319,14 +323,16 @@ class RemoteEdges:
     def told(self, name: str, epoch: int) -> Told:
         """When it was told of changes, whose process says something now."""
         remote = self._of(name, epoch)
-        remote.heard()
+        remote.heard(int(self._wall_clock()))
         return remote.told
 
-    async def take(self, name: str, epoch: int, data: bytes) -> None:
+    async def take(self, name: str, epoch: int, data: bytes, at_s: float | None) -> None:
         """As `receive`, of what comes by itself: somebody who is not the edge now is not answered, and what
-        is missing is asked for."""
+        is missing is asked for. It was said at that moment, by the clock of whoever carries it; None: before
+        we could tell the edge anything, or that is not known, and so it is no sign of life."""
+        said_s = None if at_s is None else int(min(at_s, self._wall_clock()))
         try:
-            received = await self.receive(name, epoch, data)
+            received = await self._receive(name, epoch, data, said_s)
         except EdgeRefused as error:
             log.info("journal_message_refused", edge=name, reason=str(error))
             return
@@ -409,7 +415,8 @@ class RemoteEdges:
             began_s = began_at_s(connection, writer)
             late = late_of(connection, edge.name, writer)
         heard_s = max(edge.lease_until_s - LEASE_S, began_s)
-        lateness, told = Heard(began_s, heard_s), self._told.setdefault(edge.name, Told(heard_s))
+        lateness = Heard(began_s, heard_s)
+        told = self._told.setdefault(edge.name, Told(heard_s, wall_clock=self._wall_clock))
         held = edge.held if writer == edge.writer else None
         inbox = self._inbox(edge, writer, position.at, held)
 

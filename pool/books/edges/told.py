@@ -10,6 +10,7 @@ know: terms, shares, blocks.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final
 
 SILENT_S: Final = 120  # between two signs of life, which come every ten seconds
@@ -25,7 +26,8 @@ NEVER: Final = 1 << 62
 class Told:
     """Of one edge, that was heard of last at `last_s`, before this hub began."""
 
-    def __init__(self, last_s: int) -> None:
+    def __init__(self, last_s: int, *, wall_clock: Callable[[], float]) -> None:
+        self._wall_clock = wall_clock
         self._since_s = self._last_s = last_s
         # From one sign of life to the next, ascending; replaced, for other threads ask.
         self._alone: tuple[tuple[int, int], ...] = ()
@@ -50,7 +52,9 @@ class Told:
             # What came right behind the last sign of life may have been told.
             return changed_s if changed_s - from_s <= SILENT_S else until_s, until_s
         if changed_s > self._last_s:
-            return (changed_s if changed_s - self._last_s <= SILENT_S else NEVER), NEVER
+            # The books' time may be ahead of our clock: what is dated so was made, and nothing is of later.
+            may_be = changed_s - self._last_s <= SILENT_S or changed_s > self._wall_clock()
+            return (changed_s if may_be else NEVER), NEVER
         return changed_s, changed_s + SILENT_S
 
     def worked_by_it(self, at_s: int, since_s: int | None, until_s: int | None) -> bool:

@@ -5,6 +5,10 @@ again. It is made where it is not there, and so is its consumer. A message is ac
 when it was taken; one that was not comes again, DELIVERIES_MAX times, and then is what the hub asks the
 edge for.
 
+When a message was stored says JetStream, and nobody else. One that was stored while we did not listen is
+handed on without: whoever published it was alone then, for nobody was here to tell it anything, and may be
+alone now.
+
 Each edge has a queue of its own, of WAITING_MAX messages: one whose journal is slow to take, or that
 publishes without end, holds up no other. What does not fit comes again.
 
@@ -15,6 +19,7 @@ it, or in what JetStream says, raises here. Must not know: what frames say, and 
 import contextlib
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -50,22 +55,34 @@ DELIVERIES_MAX: Final = 5
 AGAIN_S: Final = 2.0
 INFLOW_MESSAGES_MAX: Final = 4 * PULL
 INFLOW_BYTES_MAX: Final = 64 << 20
+NANOSECONDS_DIGITS: Final = 19  # until the year 2262
 ACK: Final = f"$JS.ACK.{subjects.JOURNAL_STREAM}."
 _API: Final = "$JS.API"
 _NAMES: Final = f"{subjects.JOURNAL_STREAM}.{CONSUMER}"
 _NOT_FOUND: Final = 10059
 _DECODER: Final = msgspec.msgpack.Decoder(Published)
 
-Take = Callable[[str, int, bytes], Awaitable[None]]  # an edge's name, its epoch, frames
+# An edge's name, its epoch, frames, and when they were stored; None: before we listened, or that is not said.
+Take = Callable[[str, int, bytes, float | None], Awaitable[None]]
+_Waiting = tuple[Message, Published, float | None]
 
 
 class JournalStream:
     """Of a hub; `servers` is how many there are. `replies` are those of its own inbox."""
 
-    def __init__(self, connection: Connection, replies: Replies, take: Take, *, servers: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        replies: Replies,
+        take: Take,
+        *,
+        servers: int,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._connection, self._replies, self._take = connection, replies, take
         self._replicas = REPLICAS[1] if servers >= REPLICAS[1] else REPLICAS[0]
-        self._queues: dict[str, trio.MemorySendChannel[tuple[Message, Published]]] = {}
+        self._queues: dict[str, trio.MemorySendChannel[_Waiting]] = {}
+        self._wall_clock, self._listens_since_s = wall_clock, 0.0
         self.there = trio.Event()  # it was made, or found
         self.error = ""  # why nothing comes now, for the page
 
@@ -82,6 +99,7 @@ class JournalStream:
                 number = await self._connection.connected()
                 try:
                     await self._make()
+                    self._listens_since_s = self._wall_clock()
                     self.there.set()
                     self.error = ""
                     async with self._connection.while_it_is(number):
@@ -178,17 +196,20 @@ class JournalStream:
         if edge not in self._queues:
             if len(self._queues) >= EDGES_MAX:
                 return
-            self._queues[edge], queue = trio.open_memory_channel[tuple[Message, Published]](WAITING_MAX)
+            self._queues[edge], queue = trio.open_memory_channel[_Waiting](WAITING_MAX)
             nursery.start_soon(self._work, edge, queue)
+        at_s = _stored_at_s(message.reply)
+        if at_s is not None and at_s < self._listens_since_s:
+            at_s = None
         try:
-            self._queues[edge].send_nowait((message, published))
+            self._queues[edge].send_nowait((message, published, at_s))
         except trio.WouldBlock:
             log.info("journal_message_put_off", edge=edge)
 
-    async def _work(self, edge: str, queue: trio.MemoryReceiveChannel[tuple[Message, Published]]) -> None:
-        async for message, published in queue:
+    async def _work(self, edge: str, queue: trio.MemoryReceiveChannel[_Waiting]) -> None:
+        async for message, published, at_s in queue:
             try:
-                await self._take(edge, published.epoch, published.frames)
+                await self._take(edge, published.epoch, published.frames, at_s)
             except Exception:
                 log.error("journal_message_failed", edge=edge, exc_info=True)
                 continue  # it comes again
@@ -198,6 +219,15 @@ class JournalStream:
         """To JetStream, which sends it again where that is lost."""
         with contextlib.suppress(NatsAway):
             await self._connection.publish(message.reply, b"+ACK")
+
+
+def _stored_at_s(reply: str) -> float | None:
+    """By where JetStream has it acknowledged: behind ACK are the consumer, how often it was delivered, two
+    numbers of it, the moment in nanoseconds, and how many wait."""
+    parts = reply.split(".")
+    if len(parts) != 9 or not parts[7].isdecimal() or len(parts[7]) > NANOSECONDS_DIGITS:
+        return None
+    return int(parts[7]) / 10**9
 
 
 class _Refused(NatsAway):

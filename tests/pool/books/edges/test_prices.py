@@ -471,6 +471,68 @@ async def test_who_was_alone_has_not_worked_by_terms_that_it_was_not_told(
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.parametrize(("published_h", "back_h"), [(1 / 6, 1), (10, 11)])
+async def test_what_the_stream_had_while_the_hub_was_away_is_no_sign_that_its_edge_was_told(
+    hub: PricedHub, fake: LongChain, published_h: float, back_h: int
+) -> None:
+    """The hub is cut off, and terms change. The edge's own line fails ten minutes after that, or never: what
+    it had published is read when the hub is back, and the edge is heard of in the eleventh hour. Until then
+    it worked by the terms of before, as an honest one does."""
+    site = await hub.site_that_begins(NORTH)
+    began_s = site.moment_s = int(hub.clock.now_s)
+    site.share("acme.c01.u1", 1)
+    ahead_s = began_s + 3_600  # by the clock of a server: nothing is of later than now
+    await hub.edges.take(NORTH, 1, b"".join(site.frames()), ahead_s)
+    await hub.taken()
+    hub.clock.now_s = began_s + 1_800
+    change_terms(hub, scheme=Scheme.PPLNS2)
+
+    def work(hour: float) -> None:
+        site.moment_s = began_s + int(3_600 * hour)
+        site.share("acme.c01.u1", 1)
+
+    hours = (1 / 6, *range(1, 11))
+    for hour in hours:
+        if hour <= published_h:
+            work(hour)
+    hub.clock.now_s = began_s + 3_600 * back_h
+    await hub.edges.take(NORTH, 1, b"".join(site.frames()), None)
+    await hub.taken()
+    for hour in hours:
+        if hour > published_h:
+            work(hour)
+    hub.clock.now_s = began_s + 3_600 * 11
+    assert await hub.sent(site) == {"acme.c01.u1": 1 + len(hours)}
+    assert hub.edge(NORTH).held is None
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_lets_only_the_stream_say_that_he_lives_is_told_all_the_same(
+    hub: PricedHub, fake: LongChain
+) -> None:
+    """Else he went on by terms of before for a week, and was not even silent."""
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 1)
+    await hub.sent(site)
+    for minute in range(7 * 60):
+        if minute == 60:
+            change_terms(hub, scheme=Scheme.PPLNS2)
+        hub.clock.now_s += 60
+        site.moment_s = int(hub.clock.now_s)
+        whole_hour = minute % 60 == 59
+        if whole_hour:
+            site.share("acme.c01.u1", 1)
+        frames = b"".join(site.frames()) if whole_hour else b""
+        await hub.edges.take(NORTH, 1, frames, hub.clock.now_s)
+        if whole_hour:
+            await hub.taken()
+        if hub.edge(NORTH).held is not None:
+            break
+    assert "by terms that the edge cannot have worked by" in (hub.edge(NORTH).held or "")
+    assert (minute + 1) // 60 - 1 == 5, "of 192"
+
+
+@pytest.mark.sqlite_suffices
 async def test_an_edge_that_was_alone_for_a_week_is_paid_for_it_by_the_difficulty_of_then(
     hub: PricedHub, fake: LongChain
 ) -> None:

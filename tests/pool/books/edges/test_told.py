@@ -2,6 +2,7 @@
 
 import pytest
 
+from pool.books.edges.limits import CLOCK_AHEAD_S
 from pool.books.edges.told import HEADER_S, JOB_S, NEVER, REMEMBERED_S, SILENT_S, Told
 
 HOUR_S, DAY_S = 3_600, 86_400
@@ -9,8 +10,8 @@ NOW_S = 1_788_220_800
 
 
 def heard(*times: tuple[int, int], before_s: int = NOW_S) -> Told:
-    """Every minute of these, by a hub that began behind `before_s`."""
-    made = Told(before_s)
+    """Every minute of these, by a hub that began behind `before_s`, as it is known a month later."""
+    made = Told(before_s, wall_clock=lambda: NOW_S + 30 * DAY_S)
     for from_s, until_s in times:
         for at_s in range(from_s, until_s + 1, 60):
             made.note(at_s)
@@ -58,3 +59,21 @@ def test_who_falls_silent_again_and_again_is_told_all_the_same_and_fills_no_memo
     assert made.between(changed_s)[1] - changed_s <= SILENT_S + 1
     made.note(NOW_S)  # our clock stepped back
     assert made.between(changed_s)[1] - changed_s <= SILENT_S + 1
+
+
+def test_what_is_dated_ahead_of_our_clock_was_told_to_who_is_heard_of() -> None:
+    """The books' time never goes back: behind a hub whose clock was five minutes ahead, a change is dated so
+    by one whose clock is right. Whoever is told of it at once works by it, and dates it so."""
+    now_s = NOW_S
+    made = Told(now_s - 10, wall_clock=lambda: now_s)
+    changed_s = NOW_S + 300
+    for now_s in range(NOW_S, NOW_S + 600, 10):
+        made.note(now_s)
+        assert made.between(changed_s)[0] == changed_s
+        assert made.worked_by_it(max(now_s, changed_s) + 5, changed_s, None)
+    assert made.between(changed_s) == (changed_s, changed_s + SILENT_S)
+
+
+def test_no_share_is_of_so_much_later_than_the_last_sign_of_life_that_it_counts_as_silence() -> None:
+    """The clock of an edge may be ahead of ours by this, and it is heard of as it sends what it dates so."""
+    assert CLOCK_AHEAD_S < SILENT_S

@@ -1,15 +1,22 @@
 """A journal over a real JetStream is whole and in order at the hub, whatever is lost on the way."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection
+from pool.sites.nats.journal_stream import JournalStream
+from pool.sites.nats.publisher import Published
+from pool.sites.nats.replies import Replies
 from tests.fixtures.nats_servers import Keys, NatsServer
+from tests.stages.nats_line import connected
 from tests.stages.sent_journal import Sent, Want, api, quickly, sent
 
 STREAM = "ANGARA_JOURNAL"
@@ -125,6 +132,52 @@ async def test_messages_that_come_twice_and_late_are_told_from_each_other_by_the
         it.append(5)
         await it.until_all()
         assert it.copy.early >= 1
+
+
+async def test_a_message_says_when_it_was_stored_unless_nobody_listened_then(nats_server: NatsServer) -> None:
+    """By JetStream itself. The hub stops, and listens again."""
+    stored_at_s: dict[bytes, float | None] = {}
+    taken = {it: trio.Event() for it in (b"heard", b"alone", b"heard again")}
+
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        stored_at_s.setdefault(frames, at_s)
+        taken[frames].set()
+
+    async def publish(frames: bytes) -> None:
+        await edge.publish(subjects.journal_of("oslo"), msgspec.msgpack.encode(Published(1, frames)))
+        await edge.flushed()
+
+    @asynccontextmanager
+    async def listening() -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            stream = JournalStream(hub, replies, take, servers=1)
+            nursery.start_soon(stream.run)
+            await stream.there.wait()
+            yield
+            nursery.cancel_scope.cancel()
+        await hub.flushed()
+
+    async with connected(nats_server, "hub", "oslo") as (hub, edge), trio.open_nursery() as nursery:
+        replies = Replies(hub, subjects.inbox_of(subjects.HUB))
+        await nursery.start(replies.run)
+        began_s = time.time()
+        async with listening():
+            await publish(b"heard")
+            await taken[b"heard"].wait()
+        left_s = time.time()
+        await publish(b"alone")
+        async with listening():
+            await taken[b"alone"].wait()
+            back_s = time.time()
+            await publish(b"heard again")
+            await taken[b"heard again"].wait()
+        nursery.cancel_scope.cancel()
+    heard_s, alone_s, again_s = stored_at_s.values()
+    assert alone_s is None
+    assert heard_s is not None
+    assert again_s is not None
+    assert began_s <= heard_s <= left_s
+    assert back_s <= again_s <= time.time()
 
 
 async def test_a_cluster_whose_leader_is_killed(tmp_path: Path, servers: list[NatsServer]) -> None:

@@ -179,7 +179,7 @@ async def test_a_reply_does_not_carry_an_edge_to_where_it_may_not_publish(nats_s
     taken: list[tuple[str, bytes]] = []
     all_taken = trio.Event()
 
-    async def take(edge: str, epoch: int, frames: bytes) -> None:
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
         taken.append((edge, frames))
         if frames == b"last":
             all_taken.set()
