@@ -120,7 +120,7 @@ class SoloChannels:
         """Work on a new template for every channel, priced as solo work; those that are over end."""
         self.follow()
         for tenant_id, place in list(self._places.items()):
-            if self._is_over(place):
+            if tenant_id not in self._homes and self._is_over(place):
                 self._close(tenant_id)
             else:
                 self._publish(tenant_id, place, template, branch, rate)
