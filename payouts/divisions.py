@@ -134,7 +134,7 @@ def funds_of(connection: Connection, worker_id: int, from_s: int, to_s: int) -> 
     begins = [min(from_s, terms[0].changed_at_s), *(it.changed_at_s for it in terms[1:])] if terms else []
     ends = [*begins[1:], None]
     return frozenset(
-        scheme if (scheme := Scheme(it.scheme)).divides else None
+        Scheme(it.scheme).group
         for it, begins_s, ends_s in zip(terms, begins, ends, strict=False)
         if begins_s <= to_s and (ends_s is None or ends_s > from_s)
     )
@@ -145,7 +145,7 @@ def _whose(
 ) -> Scheme | None:
     mined_at_s, found_at_s = mined_found_s
     if said is not None:
-        scheme = said if said.divides else None
+        scheme = said.group
         if scheme in funds_of(connection, worker_id, mined_at_s - SAID_S, found_at_s):
             return scheme
     then, now = (funds_of(connection, worker_id, it, it) for it in mined_found_s)

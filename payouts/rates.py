@@ -69,6 +69,11 @@ class Scheme(StrEnum):
         """Whether who has it carries the luck of all who have it: paid of the blocks that they find."""
         return self in _WINDOW_BLOCKS
 
+    @property
+    def group(self) -> "Scheme | None":
+        """Whose the blocks are that its tenants find: theirs together who have it; None: the pool's."""
+        return self if self.divides else None
+
 
 _WINDOW_BLOCKS = {
     Scheme.PPLNS1: 1,

@@ -21,17 +21,12 @@ def mined_by(
         .where(tenants.c.name == tenant)
         .order_by(of.id)
     ).all()
-    changes = [it.changed_at_s for it in terms[1:]]
+    schemes, changes = [Scheme(it.scheme) for it in terms], [it.changed_at_s for it in terms[1:]]
     possible = {
-        _group(Scheme(it.scheme)): Scheme(it.scheme)
-        for it, since_s, until_s in zip(terms, [None, *changes], [*changes, None], strict=False)
+        scheme.group: scheme
+        for scheme, since_s, until_s in zip(schemes, [None, *changes], [*changes, None], strict=False)
         if told.worked_by_it(at_s, since_s, until_s)
     }
-    if said is not None and _group(said) in possible:
+    if said is not None and said.group in possible:
         return said
     return next(iter(possible.values())) if len(possible) == 1 else None
-
-
-def _group(scheme: Scheme) -> Scheme | None:
-    """Whose its blocks are; None: the pool's."""
-    return scheme if scheme.divides else None
