@@ -65,6 +65,7 @@ class Node(BaseHTTPRequestHandler):
     """JSON-RPC over HTTP, by the bitcoind of the tests."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one piece: the second of two waits 40 ms for the first's acknowledgement
     fake: FakeBitcoind
     arrivals: Arrivals
     tip: Tip

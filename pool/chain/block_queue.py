@@ -76,7 +76,8 @@ class BlockQueue:
             ready = [it for it in self._parents.values() if it.waiting and not it.on_its_way]
             if ready:
                 break
-            self._ready = trio.Event()
+            if self._ready.is_set():  # a new one each time would leave all who wait but the last behind
+                self._ready = trio.Event()
             await self._ready.wait()
         parent = max(ready, key=lambda it: it.rank)
         parent.on_its_way = True

@@ -5,9 +5,10 @@ the next start; the first lasting result renames it to `.accepted`, `.inconclusi
 `.sibling` where another of ours had its parent. A file cut short by a crash is refused by every node, and a
 rename lost in one costs a "duplicate". Behind the block a file may have a note of whoever found it.
 
-Invariants: a block is on disk before it is submitted, except when the disk fails, which is an alarm and no
-reason to lose the block. Transport errors are retried until the block is stale, verdicts never. No node is
-asked to prefer a block of ours to another one of ours.
+Invariants: a block is in its file, whole, before a node gets it, so that no kill loses it, and is synced
+while it is sent: what a power cut in those milliseconds takes, the network may have. A disk that fails or
+hangs is an alarm and no reason to lose the block. Transport errors are retried until the block is stale,
+verdicts never. No node is asked to prefer a block of ours to another one of ours.
 
 Must not know: sessions, tenants, what a block pays to whom.
 """
@@ -18,7 +19,7 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import msgspec
 import structlog
@@ -31,7 +32,8 @@ from stratum.job import Solution
 
 log = structlog.get_logger()
 
-# A disk that hangs must not cost the block: one second of delay orphans about one block in 600.
+# A disk that hangs must not cost the block: one second of delay orphans about one block in 600. So long it is
+# waited for to take the block; and then, while the block is at the nodes, to sync it.
 DISK_TIMEOUT_S: Final = 1.0
 RETRY_MIN_S: Final = 0.05  # a node that restarts is worth a few quick tries
 RETRY_MAX_S: Final = 5.0
@@ -92,7 +94,7 @@ class BlockResult(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     hash_hex: str
     state: SubmitState
-    stored: bool  # whether it was on disk when it was submitted
+    stored: bool  # whether its file is synced
     nodes: tuple[NodeResult, ...]
 
     @property
@@ -211,9 +213,9 @@ class BlockSubmitter:
         if hash_internal != solution.hash_internal:
             # Ours is the one that counts to a node. Let the nodes say what it is worth.
             log.error("block_hash_differs", assembled=hash_hex, found=solution.hash_internal[::-1].hex())
-        stored = await self._store(noted(block, note), template.height, hash_hex)
-        on_stored()
-        return await self._submit(block, template.height, hash_hex, stored=stored)
+        async with trio.open_nursery() as nursery:
+            file = await nursery.start(self._store, noted(block, note), template.height, hash_hex, on_stored)
+            return await self._submit(block, template.height, hash_hex, file)
 
     async def stored(self) -> frozenset[str]:
         """The hashes of all our blocks on disk. Before the first is submitted: those of earlier runs."""
@@ -236,33 +238,54 @@ class BlockSubmitter:
                 log.error("block_not_read", height=height, hash=hash_hex, reason=str(error))
                 continue
             log.warning("block_resubmitted", height=height, hash=hash_hex)
-            results.append(await self._submit(block, height, hash_hex, stored=True))
+            results.append(await self._submit(block, height, hash_hex, _File.of_earlier_run()))
             if results[-1].state in _KEPT:
                 taken.add(block[_PARENT])
         if siblings:
             log.warning("siblings_not_submitted", blocks=siblings)
         return tuple(results)
 
-    async def _store(self, block: bytes, height: int, hash_hex: str) -> bool:
-        path = self._path(height, hash_hex)
+    async def _store(
+        self,
+        content: bytes,
+        height: int,
+        hash_hex: str,
+        on_stored: Callable[[], None],
+        *,
+        task_status: trio.TaskStatus["_File"],
+    ) -> None:
+        file, token = _File(), trio.lowlevel.current_trio_token()
+        task_status.started(file)
+
+        def written() -> None:
+            with contextlib.suppress(trio.RunFinishedError):  # a disk that hung for longer than the pool ran
+                token.run_sync_soon(file.written.set)
+
+        failure = "the disk hangs"
         # Shielded: a stop in this very moment must not lose the block, only delay the stop a little.
         with trio.CancelScope(deadline=trio.current_time() + DISK_TIMEOUT_S, shield=True):
             try:
-                await trio.to_thread.run_sync(_write_durably, path, block, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(
+                    _write_durably, self._path(height, hash_hex), content, written, abandon_on_cancel=True
+                )
             except OSError as error:
-                log.error("block_not_stored", height=height, hash=hash_hex, reason=str(error))
-                return False
-            return True
-        log.error("block_not_stored", height=height, hash=hash_hex, reason="the disk hangs")
-        return False
+                failure = str(error)
+            else:
+                file.synced = True
+        if not file.synced:
+            log.error("block_not_stored", height=height, hash=hash_hex, reason=failure)
+        file.written.set()
+        file.over.set()
+        on_stored()
 
-    async def _submit(self, block: bytes, height: int, hash_hex: str, *, stored: bool) -> BlockResult:
-        log.info("block_submitted", height=height, hash=hash_hex, bytes=len(block), nodes=len(self._nodes))
+    async def _submit(self, block: bytes, height: int, hash_hex: str, file: "_File") -> BlockResult:
         parent = block[_PARENT]
         if len(self._first) >= PARENTS_MAX and parent not in self._first:
             del self._first[next(iter(self._first))]
         preferred = self._first.setdefault(parent, hash_hex) == hash_hex
         attempt = _Attempt(block.hex(), height, hash_hex, self._tip_height, preferred=preferred)
+        await file.written.wait()
+        log.info("block_submitted", height=height, hash=hash_hex, bytes=len(block), nodes=len(self._nodes))
         self._tell(block)
         async with trio.open_nursery() as nursery:
             for node in self._nodes:
@@ -271,9 +294,10 @@ class BlockSubmitter:
         state = min((result.state for result in results), key=_ORDER.index)
         if preferred and state not in _KEPT:
             self._first.pop(parent, None)  # no node has it: another may take its place
-        if stored:
+        await file.over.wait()
+        if file.synced:
             await self._record(height, hash_hex, results, state)
-        return BlockResult(height=height, hash_hex=hash_hex, state=state, stored=stored, nodes=results)
+        return BlockResult(height=height, hash_hex=hash_hex, state=state, stored=file.synced, nodes=results)
 
     async def _record(
         self, height: int, hash_hex: str, results: Sequence[NodeResult], state: SubmitState
@@ -290,6 +314,21 @@ class BlockSubmitter:
 
     def _path(self, height: int, hash_hex: str) -> Path:
         return self.directory / f"{height}-{hash_hex}{_PENDING}"
+
+
+class _File:
+    """How far that of a block is: `written`, which outlives us, and then synced, or the disk is given up."""
+
+    def __init__(self) -> None:
+        self.written, self.over, self.synced = trio.Event(), trio.Event(), False
+
+    @classmethod
+    def of_earlier_run(cls) -> Self:
+        file = cls()
+        file.written.set()
+        file.over.set()
+        file.synced = True
+        return file
 
 
 class _Attempt:
@@ -358,7 +397,7 @@ class _Attempt:
             log.error("block_unreachable", reason=reason, **keys)
 
 
-def _write_durably(path: Path, block: bytes) -> None:
+def _write_durably(path: Path, block: bytes, written: Callable[[], None]) -> None:
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         _fsync_directory(path.parent.parent)
@@ -366,6 +405,7 @@ def _write_durably(path: Path, block: bytes) -> None:
         with path.open("wb") as file:
             file.write(block)
             file.flush()
+            written()
             os.fsync(file.fileno())
         _fsync_directory(path.parent)
     except OSError:

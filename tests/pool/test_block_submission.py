@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,16 @@ async def test_siblings_that_an_earlier_run_left_are_not_submitted_beside_the_ac
     assert len(logs) < 10
 
 
+async def test_a_node_that_does_not_answer_holds_up_no_block_on_another_parent(tmp_path: Path) -> None:
+    fake = FakeBitcoind()
+    fake.fault = never_answers
+    async with line(tmp_path, fake) as it:
+        for height in range(101, 105):
+            it.submission.on_solution(*siblings(1, height=height, previousblockhash=f"{height:064x}"))
+            await until(partial(lambda count: fake.methods().count("submitblock") == count, height - 100))
+    assert len(files(tmp_path, ".blk")) == 4, "nobody has a word about any of them"
+
+
 async def test_a_stop_leaves_what_waits_on_disk_and_the_counts_in_the_books(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,10 +297,10 @@ async def test_a_share_that_is_a_block_is_not_acknowledged_before_the_block_is_o
     begun, may, replied = trio.Event(), threading.Event(), trio.Event()
     write = pool.chain.blocks._write_durably
 
-    def slowly(path: Path, block: bytes) -> None:
+    def slowly(path: Path, block: bytes, written: Callable[[], None]) -> None:
         trio.from_thread.run_sync(begun.set)
         may.wait()
-        write(path, block)
+        write(path, block, written)
 
     monkeypatch.setattr(pool.chain.blocks, "_write_durably", slowly)
     monkeypatch.setattr(pool.chain.blocks, "DISK_TIMEOUT_S", float("inf"))

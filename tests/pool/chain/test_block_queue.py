@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from payouts.siblings import SiblingKey
 from pool.chain.block_queue import PARENTS_MAX, SIBLING_KEYS_MAX, SUBMITTED_MAX, BlockQueue
@@ -103,6 +104,24 @@ async def test_a_wait_that_is_cancelled_loses_no_block() -> None:
     assert await next_of(it) is None
     it.put(block(100))
     assert await next_of(it) is not None
+
+
+async def test_whoever_waits_gets_a_block_on_a_parent_of_its_own() -> None:
+    """All but the last who had asked waited for ever: one slow node held up every block behind its first."""
+    it, got = queue(), list[int]()
+
+    async def take() -> None:
+        got.append((await it.get()).job.work.height)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(take)
+        for height in (100, 101, 102):
+            await trio.testing.wait_all_tasks_blocked()
+            it.put(block(height))
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [100, 101, 102], "nobody has told that one of them is done"
+        nursery.cancel_scope.cancel()
 
 
 async def test_parents_are_bounded_and_the_newest_are_kept() -> None:

@@ -1,10 +1,11 @@
-"""Found blocks: what is submitted, that it is on disk before, and what is done with each node's word."""
+"""Found blocks: what is submitted, that it is in its file before, and what is done with each node's word."""
 
 import errno
 import os
 import stat
 import struct
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -143,39 +144,37 @@ async def test_work_that_is_not_from_a_template_is_a_bug(tmp_path: Path) -> None
         await Submission(tmp_path).submitter.submit(msgspec.structs.replace(solution, job=job))
 
 
-# Disk first
+# In its file first
 
 
-async def test_a_block_is_fsynced_with_its_directory_before_anybody_gets_it(
+async def test_a_block_is_in_its_file_before_anybody_gets_it_and_is_synced_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    happened: list[str] = []
+    """A kill at any time leaves a whole file of what a node may have; the disk holds up nobody."""
+    submitted = threading.Event()
+    synced: list[str] = []
     real_fsync = os.fsync
 
-    def noting_fsync(descriptor: int) -> None:
+    def waiting_fsync(descriptor: int) -> None:
         kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
-        happened.append(f"fsync {kind} {name}")
+        if kind == "file":
+            assert submitted.wait(60), "the node waits for the disk"
+        synced.append(f"{kind} {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
         real_fsync(descriptor)
 
-    class NodeThatNotes(FakeBitcoind):
+    class NodeThatLooks(FakeBitcoind):
         async def _submitblock(self, block_hex: str) -> str | None:
             (path,) = (tmp_path / "blocks").glob("*.blk")
             assert path.read_bytes().hex() == block_hex
-            happened.append("submit")
+            submitted.set()
             return await super()._submitblock(block_hex)
 
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    submission = Submission(tmp_path, NodeThatNotes())
-    solution = a_solution()
-    result = await submission.submitter.submit(solution)
+    monkeypatch.setattr(os, "fsync", waiting_fsync)
+    submission = Submission(tmp_path, NodeThatLooks())
+    solution, stored = a_solution(), list[list[str]]()
+    result = await submission.submitter.submit(solution, on_stored=lambda: stored.append(list(synced)))
     name = f"101-{hash_hex(solution)}"
-    assert happened == [
-        f"fsync directory {tmp_path.name}",
-        f"fsync file {name}.blk",
-        "fsync directory blocks",
-        "submit",
-    ]
+    assert stored == [[f"directory {tmp_path.name}", f"file {name}.blk", "directory blocks"]]
     assert result.stored
     assert submission.files() == [f"{name}.accepted"]
 
@@ -201,23 +200,32 @@ async def test_a_full_disk_is_an_alarm_and_the_block_is_submitted_all_the_same(
     assert submission.files() == []  # half a block would be taken for a pending one
 
 
+@pytest.mark.parametrize(("hangs", "delay_s"), [("taking it", DISK_TIMEOUT_S), ("syncing it", 0)])
 async def test_a_disk_that_hangs_delays_the_block_by_a_second_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+    hangs: str, delay_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    released = threading.Event()
+    released, submitted = threading.Event(), threading.Event()
 
-    def hang(path: Path, block: bytes) -> None:
+    def hang(path: Path, block: bytes, written: Callable[[], None]) -> None:
+        if hangs == "syncing it":
+            written()
+            assert submitted.wait(60), "the node waits for the disk"
         trio.from_thread.run_sync(autojump_clock.jump, DISK_TIMEOUT_S)
         released.wait(60)
 
+    class NodeThatNotes(FakeBitcoind):
+        async def _submitblock(self, block_hex: str) -> str | None:
+            got_s.append(trio.current_time())
+            submitted.set()
+            return await super()._submitblock(block_hex)
+
     monkeypatch.setattr(pool.chain.blocks, "_write_durably", hang)
-    fake = FakeBitcoind()
-    began_s = trio.current_time()
-    result = await Submission(tmp_path, fake).submitter.submit(a_solution())
+    began_s, got_s = trio.current_time(), list[float]()
+    result = await Submission(tmp_path, NodeThatNotes()).submitter.submit(a_solution())
     released.set()
     assert result.state is SubmitState.ACCEPTED
     assert not result.stored
-    assert trio.current_time() - began_s == pytest.approx(DISK_TIMEOUT_S)
+    assert got_s == [pytest.approx(began_s + delay_s)]
 
 
 async def test_a_stop_in_the_moment_of_a_block_leaves_it_on_disk(tmp_path: Path) -> None:
