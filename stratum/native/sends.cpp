@@ -37,8 +37,9 @@ void send_all(std::span<Send> sends) noexcept {
             for (Send& it : sends.subspan(at, std::min(kSendsAtOnce, sends.size() - at))) it.taken = send_one(it);
     };
     std::array<std::thread, kThreadsMax - 1> others;
-    const size_t cores = std::max(std::thread::hardware_concurrency(), 1u);
-    const size_t threads = std::min({sends.size() / kSendsPerThread, kThreadsMax, cores});
+    size_t threads = std::min(sends.size() / kSendsPerThread, kThreadsMax);
+    if (threads > 1)  // how many cores there are is read from a file, which takes longer than a send
+        threads = std::min(threads, std::max<size_t>(std::thread::hardware_concurrency(), 1));
     try {
         for (size_t i = 1; i < threads; ++i) others[i - 1] = std::thread(work);
     } catch (const std::system_error&) {
