@@ -3,6 +3,7 @@
 Must not know: sessions, channels.
 """
 
+from functools import lru_cache
 from typing import Final
 
 # A marketplace ends an order where a difficulty is lower than its own least; not one of its proxies asks for
@@ -10,6 +11,7 @@ from typing import Final
 _LEAST_LOG2: Final = {"nicehash": 19}
 
 
+@lru_cache(maxsize=512)  # a site has a dozen agents
 def least_difficulty_log2(agent: str) -> int | None:
     """The lowest difficulty that will do for this agent, as an exponent of two; None: any."""
     name = agent.casefold()

@@ -129,6 +129,7 @@ class Channel:
         self.jobs: OrderedDict[int, Job] = OrderedDict()  # every live id, aliases too, oldest first
         self._ntime = 0  # of the current job
         self._notify_params: list[object] = []  # of the current work, without its ntime
+        self._clean_line = (0, 0, b"")  # for who begins: of which job, with which ntime
         engine.add_channel(number)
         extranonces.sharers.append(self)
 
@@ -281,9 +282,14 @@ class Channel:
 
     def notify_line(self, *, clean: bool) -> bytes:
         """mining.notify of the current job: the same bytes for every session."""
-        assert self.current is not None
-        params = [*self._notify_params, f"{self._ntime:08x}"]
-        return messages.notify(self.current.job_id, params, clean=clean)
+        job, ntime = self.current, self._ntime
+        assert job is not None
+        if clean and self._clean_line[:2] == (job.seq, ntime):
+            return self._clean_line[2]
+        line = messages.notify(job.job_id, [*self._notify_params, f"{ntime:08x}"], clean=clean)
+        if clean:  # everybody who comes is told it, until there is another job
+            self._clean_line = job.seq, ntime, line
+        return line
 
     def hand_over(self, found: Found) -> None:
         """Give the work source what the engine has found; nothing if the job was dropped meanwhile."""

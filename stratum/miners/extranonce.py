@@ -72,9 +72,11 @@ class ExtranonceSpace:
 
     def _rested(self) -> int | None:
         """The prefix that rested longest, if that was long enough."""
-        oldest_live_seq = min((sharer.oldest_live_seq for sharer in self.sharers), default=0)
-        prefix, seq = next(iter(self.resting.items()), (0, oldest_live_seq))
-        return prefix if seq < oldest_live_seq else None
+        prefix = next(iter(self.resting), None)
+        if prefix is None or not self.sharers:
+            return None
+        seq = self.resting[prefix]
+        return prefix if all(seq < sharer.oldest_live_seq for sharer in self.sharers) else None
 
     @property
     def _exhausted(self) -> bool:

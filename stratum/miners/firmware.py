@@ -32,6 +32,7 @@ _VERSION: Final = re.compile(r"(?:(?<=[/ _-])v?|^v)\d[\w.]*|v?\d+(?:\.\d+)+", re
 _BUILD: Final = re.compile(r"[^\d.v].*", re.IGNORECASE)
 
 
+@lru_cache(maxsize=2 * KINDS_MAX)  # a site has a dozen agents
 def kind_of(agent: str) -> str:
     """Firmware and version: `bmminer/2.0.0/Antminer S19` is bmminer 2.0.0."""
     found = _VERSION.search(agent)

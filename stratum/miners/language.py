@@ -6,6 +6,7 @@ has said belongs to one session.
 Must not know: who decides, when it is said, sockets.
 """
 
+from functools import cache
 from typing import Final, Protocol
 
 from stratum import messages
@@ -48,7 +49,7 @@ class Lines:
     shares_line = True
 
     def difficulty(self, log2: int) -> bytes:
-        return messages.notification("mining.set_difficulty", [wire_difficulty(log2)])
+        return _difficulty_line(log2)
 
     def extranonce(self, extranonce1: bytes, extranonce2_size: int) -> bytes:
         return messages.notification("mining.set_extranonce", [extranonce1.hex(), extranonce2_size])
@@ -64,6 +65,11 @@ class Lines:
 
     def ping(self) -> bytes | None:
         return messages.request(PING_ID, "client.get_version", [])
+
+
+@cache  # a hundred at most
+def _difficulty_line(log2: int) -> bytes:
+    return messages.notification("mining.set_difficulty", [wire_difficulty(log2)])
 
 
 LINES: Final = Lines()

@@ -147,6 +147,23 @@ def test_an_alias_is_never_later_than_its_work_may_be() -> None:
         assert ntime_sent(channel) == make_work().ntime_max
 
 
+def test_who_begins_is_told_the_current_job_in_one_line_for_all_of_them() -> None:
+    clock = Clock()
+    channel = a_channel(clock)
+
+    def told() -> tuple[str, int, bool]:
+        line = channel.notify_line(clean=True)
+        assert channel.notify_line(clean=True) is line
+        params = msgspec.json.decode(line)["params"]
+        return params[0], int(params[7], 16), params[8]
+
+    for change in (lambda: channel.publish(make_work(), rate=1), channel.alias, channel.anew, channel.alias):
+        clock.now_s += 1.0
+        job = change()
+        assert job is not None
+        assert told() == (job.job_id, ntime_sent(channel), True)
+
+
 # How long jobs live
 
 
