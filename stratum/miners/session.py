@@ -1,7 +1,7 @@
 """One miner connection of Stratum V1 as a state machine without I/O: lines in, bytes out.
 
 The engine answers mining.submit; everything else a miner says comes here, a line at a time, and what
-comes back is sent before anything else is read. What becomes of the machine is its `MiningSession`'s.
+comes back is sent in that order. What becomes of the machine is its `MiningSession`'s.
 
 Invariants: nothing that was not asked for is sent before a job is.
 Must not know: sockets, tasks, how tenants are kept, who mines which channel.

@@ -110,6 +110,7 @@ class Switchboard:
         self._connection_limits = connection_limits
         self.lanes = Lanes(connection_limits)
         self._arrivals: set[Arrival] = set()
+        self._answers: list[tuple[Connection, bytes]] = []  # of this round of turns, to be said at its end
         self.traces = Traces()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -280,6 +281,7 @@ class Switchboard:
         while True:
             await lane.wanted.wait()
             rest_s = lane.round(beside_miners=self._connection_limits.mining > 0)
+            self._say_answers()
             self.judge()
             await self.commits.room()
             await trio.sleep(rest_s)
@@ -306,6 +308,11 @@ class Switchboard:
                 connection.trusted = True
                 self._connection_limits.stands(place, Standing.MINING)
 
+    def _say_answers(self) -> None:
+        """All that were given in a round, without Python between two of them."""
+        answers, self._answers = self._answers, []
+        write_all(answers)
+
     def _shares_cost(self, queued_before: int) -> int:
         return (self.engine.queued() - queued_before) // SHARES_PER_COST
 
@@ -322,7 +329,8 @@ class Switchboard:
         return self._answer(connection)
 
     def _answer(self, connection: Connection) -> int:
-        """What the miner said with this line and a few behind it, in one write; what that cost."""
+        """What the miner said with this line and a few behind it, in one write at the end of the round; what
+        that cost."""
         session, now_s = connection.session, trio.current_time()
         assert isinstance(session, MinerSession), "lines are of V1"
         answers: list[bytes] = []
@@ -348,8 +356,9 @@ class Switchboard:
             connection.share_at_s, connection.lines_left = now_s, LINES_AT_ONCE
             cost += WELCOME_COST
         if any(answers):
-            connection.write(b"".join(answers))
+            self._answers.append((connection, b"".join(answers)))
         if session.closing is not None:
+            self._say_answers()
             self.drop(connection, session.closing)
         elif connection.open and line is None:
             connection.release()

@@ -48,6 +48,8 @@ class MemoryConnection(Connection):
         return data or None
 
     def write(self, data: bytes) -> None:
+        if not self.open:
+            return
         self.heard += data
         self.order += [self.address] * data.count(b"\n")
 

@@ -10,12 +10,15 @@ import pytest
 import trio
 import trio.testing
 
+from stratum.miners import switchboard
 from stratum.miners.connection import (
     HALF_OPEN_LINES,
     LINES_AT_ONCE,
     LINES_PER_CHECK,
     OVERDRAWN_CHECKS_MAX,
+    write_all,
 )
+from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import LINES_PER_TURN, SHARELESS_S, UNEARNED_PER_CHECK_MAX, WELCOME_COST
 from stratum.miners.turns.connection_limits import Place, Standing
 from stratum.miners.turns.lanes import (
@@ -56,6 +59,30 @@ async def test_a_share_waits_for_a_few_lines_of_strangers_and_not_for_all(
         assert sum(stranger.pongs for stranger in flood) == 300 * 50
         rounds = 2 * (0.02 / 0.002)  # in the time of a commit, twice
         assert order.index("192.0.2.1") <= rounds * (TALK_COST_PER_ROUND + LINES_PER_TURN)
+
+
+async def test_who_come_at_once_are_answered_at_once_and_who_is_dropped_is_told_why(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[int] = []
+
+    def saying(answers: list[tuple[MemoryConnection, bytes]]) -> None:
+        said.append(len(answers))
+        write_all(answers)
+
+    monkeypatch.setattr(switchboard, "write_all", saying)
+    async with running(session_limits=SessionLimits(refusals_max=1)) as server:
+        site = [MemoryConnection(server, "192.0.2.1", [], f"acme.c01.u{n}") for n in range(20)]
+        for machine in site:
+            machine.join()
+        await trio.sleep(1)
+        assert [size for size in said if size] == [20]
+        assert all(machine.heard.count(b"mining.notify") == 2 for machine in site), "once as a topic"
+        stranger = MemoryConnection(server, "192.0.2.2", [], "nobody.c01.u1")
+        stranger.join()
+        await trio.sleep(1)
+        assert not stranger.open
+        assert b"Unknown tenant" in stranger.heard
 
 
 async def test_a_newcomer_waits_for_one_line_of_each_address_and_not_of_each_connection(
