@@ -31,7 +31,7 @@ NEW_PER_CONNECTION_MAX: Final = 16
 # A site that is built out (22,400 machines) and connects for the first time may be behind one source.
 NEW_PER_SOURCE_MAX: Final = 32_768
 NEW_PER_TENANT_MAX: Final = 49_152
-NEW_MAX: Final = 65_536  # 50 MiB: 770 bytes a name, its place among the holders included
+NEW_MAX: Final = 65_536  # 30 MiB: 470 bytes a name, its place among the holders included
 # Whose connections are gone, until the next commit: only a database that makes commits wait can fill this.
 GONE_MAX: Final = 65_536
 _NUMBERS_AT_A_TIME: Final = 4_096  # that room is made for
@@ -64,47 +64,74 @@ class Numbers:
 
 
 class Newcomer(msgspec.Struct, kw_only=True, eq=False):
-    """A name without an accepted share; `owners` are the connections that may mine under it."""
+    """A name without an accepted share, and the connections that may mine under it: mostly one."""
 
     number: int
-    tenant_id: int
-    container: str
-    unit: str
+    name: Name
     agent: str
     since_s: int
     kept: bool  # it is the number of a worker that was removed
-    owners: dict[Owner, None]
+    _owner: Owner | None = None
+    _others: dict[Owner, None] | None = None
 
     @property
-    def name(self) -> Name:
-        return self.tenant_id, self.container, self.unit
+    def tenant_id(self) -> int:
+        return self.name[0]
+
+    @property
+    def container(self) -> str:
+        return self.name[1]
+
+    @property
+    def unit(self) -> str:
+        return self.name[2]
+
+    @property
+    def owners(self) -> tuple[Owner, ...]:
+        return (*(() if self._owner is None else (self._owner,)), *(self._others or ()))
+
+    @property
+    def held(self) -> bool:
+        """Whether there is any."""
+        return self._owner is not None or bool(self._others)
+
+    def add(self, owner: Owner) -> None:
+        if self._owner is None:
+            self._owner = owner
+        else:
+            self._others = {} if self._others is None else self._others
+            self._others[owner] = None
+
+    def remove(self, owner: Owner) -> None:
+        if self._owner is owner:
+            self._owner = None
+        else:
+            assert self._others is not None
+            del self._others[owner]
 
 
 class _Places:
-    """Places for new names, and who holds them. The one that holds the most is known at once."""
+    """Places for new names, and who holds several: who holds the most is known at once."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.taken = 0
-        self._held: dict[Owner, int] = {}
-        self._holders: dict[int, dict[Owner, None]] = {}  # by how many they hold
+        self._holders: dict[int, dict[Owner, None]] = {}  # by how many they hold, two or more
 
-    def change(self, owner: Owner, by: int) -> None:
-        before = self._held.pop(owner, 0)
-        after = before + by
-        self.taken += by
-        if before:
+    def change(self, owner: Owner, before: int, after: int) -> None:
+        """It holds another number of them."""
+        self.taken += after - before
+        if before > 1:
             del self._holders[before][owner]
             if not self._holders[before]:
                 del self._holders[before]
-        if after:
-            self._held[owner] = after
+        if after > 1:
             self._holders.setdefault(after, {})[owner] = None
 
     def greediest(self) -> Owner | None:
         """Who holds the most names, two at least; of several the one that has done so for the longest."""
         most = max(self._holders, default=0)
-        return next(iter(self._holders[most])) if most > 1 else None
+        return next(iter(self._holders[most])) if most else None
 
 
 class Newcomers:
@@ -122,7 +149,7 @@ class Newcomers:
         self._mask = np.zeros(
             numbers.next + _NUMBERS_AT_A_TIME, dtype=bool
         )  # by number: whether it is one of these
-        self._held: dict[Owner, dict[int, None]] = {}  # numbers, by the connection that holds them
+        self._held: dict[Owner, tuple[int, ...]] = {}  # numbers, by the connection that holds them
         self._gone: dict[int, int] = {}  # numbers that no connection holds, and which going that was
         self._goings = 0
         self._all = _Places(NEW_MAX)
@@ -145,18 +172,15 @@ class Newcomers:
     ) -> int | Refusal:
         """The number of this name, which the connection holds from now on; the given one if it has one."""
         known = self._by_name.get(name)
-        if known is not None and owner in known.owners:
+        if known is not None and known.number in self._held.get(owner, ()):
             return known.number
         refusal = self._make_room(name[0], owner)
         if refusal is not None:
             return refusal
         known = self._by_name.get(name) or self._add(name, agent, now_s, number)
         self._gone.pop(known.number, None)
-        known.owners[owner] = None
-        self._held.setdefault(owner, {})[known.number] = None
-        self._of_source[source_of(owner.address)].change(owner, 1)
-        self._of_tenant[name[0]].change(owner, 1)
-        self._all.change(owner, 1)
+        known.add(owner)
+        self._hold(owner, (*self._held.get(owner, ()), known.number), known.tenant_id)
         return known.number
 
     def _make_room(self, tenant_id: int, owner: Owner) -> Refusal | None:
@@ -186,28 +210,17 @@ class Newcomers:
         number = kept or (self._free.pop() if self._free else self._numbers.take())
         if number >= len(self._mask):
             self._mask = np.concatenate((self._mask, np.zeros(number, dtype=bool)))
-        tenant_id, container, unit = name
-        newcomer = Newcomer(
-            number=number,
-            tenant_id=tenant_id,
-            container=container,
-            unit=unit,
-            agent=agent,
-            since_s=now_s,
-            kept=kept is not None,
-            owners={},
-        )
+        newcomer = Newcomer(number=number, name=name, agent=agent, since_s=now_s, kept=kept is not None)
         self.by_number[number] = self._by_name[name] = newcomer
         self._mask[number] = True
         return newcomer
 
     def leave(self, owner: Owner) -> None:
         """The connection is gone. Some of what it held may be workers by now."""
-        for number in self._held.pop(owner, ()):
+        for number in self._held.get(owner, ()):
             newcomer = self.by_number[number]
-            del newcomer.owners[owner]
             self._release(newcomer, owner)
-            if not newcomer.owners:
+            if not newcomer.held:
                 self._goes(number)
 
     def _goes(self, number: int) -> None:
@@ -215,25 +228,35 @@ class Newcomers:
         self._gone[number] = self._goings
 
     def _release(self, newcomer: Newcomer, owner: Owner) -> None:
-        source = source_of(owner.address)
-        at_source = self._of_source[source]
-        for places in (at_source, self._of_tenant[newcomer.tenant_id], self._all):
-            places.change(owner, -1)
-        if not at_source.taken:
+        newcomer.remove(owner)
+        left = tuple(number for number in self._held[owner] if number != newcomer.number)
+        self._hold(owner, left, newcomer.tenant_id)
+
+    def _hold(self, owner: Owner, numbers: tuple[int, ...], tenant_id: int) -> None:
+        """The connection holds these, one of that tenant more or less than before."""
+        before, source = self._held.pop(owner, ()), source_of(owner.address)
+        if numbers:
+            self._held[owner] = numbers
+        self._all.change(owner, len(before), len(numbers))
+        self._of_source[source].change(owner, len(before), len(numbers))
+        if not self._of_source[source].taken:
             del self._of_source[source]
+        self._of_tenant[tenant_id].change(
+            owner, self._count(before, tenant_id), self._count(numbers, tenant_id)
+        )
+
+    def _count(self, numbers: tuple[int, ...], tenant_id: int) -> int:
+        return sum(self.by_number[number].tenant_id == tenant_id for number in numbers)
 
     def prove(self, number: int) -> Newcomer:
         """It has work behind it: a worker from now on, with this number for ever."""
-        newcomer = self.by_number.pop(number)
+        newcomer = self.by_number[number]
+        for owner in newcomer.owners:
+            self._release(newcomer, owner)
+        del self.by_number[number]
         del self._by_name[newcomer.name]
         self._mask[number] = False
         self._gone.pop(number, None)
-        for owner in newcomer.owners:
-            self._release(newcomer, owner)
-            held = self._held[owner]
-            del held[number]
-            if not held:
-                del self._held[owner]
         return newcomer
 
     def among(self, numbers: np.ndarray[Any, Any]) -> Flags:
@@ -251,7 +274,7 @@ class Newcomers:
         for number, going in gone:
             if self._gone.get(number) == going:
                 newcomer = self.prove(number)
-                assert not newcomer.owners
+                assert not newcomer.held
                 if not newcomer.kept:
                     self._free.append(number)
                     for forget in self.on_free:

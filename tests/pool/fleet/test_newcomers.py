@@ -71,7 +71,7 @@ def test_a_name_that_comes_back_before_the_commit_is_kept(small: Door) -> None:
     gone = small.newcomers.gone
     assert small.say("u1", two) == number
     small.newcomers.forget(gone)
-    assert small.newcomers.by_number[number].owners == {two: None}  # type: ignore[index]
+    assert small.newcomers.by_number[number].owners == (two,)  # type: ignore[index]
 
 
 def test_one_connection_holds_a_handful_of_names(small: Door) -> None:
@@ -170,6 +170,18 @@ def test_connections_that_invent_names_for_ever_take_no_more_than_their_share() 
     tracemalloc.stop()
     assert max(door.newcomers.by_number) <= 100 + 6 + names
     assert peak_bytes / names < 1024
+
+
+def test_a_machine_with_its_one_name_costs_half_a_kibibyte_until_it_has_a_share() -> None:
+    """The name and the number included: all machines of a site that comes for the first time have one."""
+    door, machines = Door(), [ConnectionFrom(f"10.0.0.{i % 2}") for i in range(STRANGERS * 10)]
+    tracemalloc.start()
+    for at, machine in enumerate(machines):
+        door.newcomers.admit((TENANT, f"c{at // 100:02}", f"u{at % 100:02}"), "", machine, 1_700_000_000 + at)
+    bytes_all, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(door.newcomers) == len(machines)
+    assert bytes_all / len(machines) < 512
 
 
 @pytest.mark.sqlite_suffices
