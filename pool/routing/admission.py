@@ -63,18 +63,17 @@ class Admission:
         answer = self._registry.admit(name, agent, owner)
         if isinstance(answer, Refusal):
             return answer
+        tenant = self._registry.tenants_by_id[answer.party]
         self.assignments.met(answer.worker, name)
-        reason = None if self.solo is None else self.solo.refusal(self._tenant_of(answer.worker))
+        reason = None if self.solo is None else self.solo.refusal(tenant)
         if reason is not None:
             return Refusal(reason)
-        if self.fpps_closed is not None and self._tenant_of(answer.worker).scheme is Scheme.FPPS:
+        if self.fpps_closed is not None and tenant.scheme is Scheme.FPPS:
             return Refusal(self.fpps_closed)
         channel = self.channel_of(answer.worker, self.own)
-        if self.is_own(channel) and self.own_closed is not None:
+        if self.own_closed is not None and self.is_own(channel):
             return Refusal(self.own_closed)
-        return msgspec.structs.replace(
-            answer, channel=channel, only_new_work=self._tenant_of(answer.worker).scheme.divides
-        )
+        return msgspec.structs.replace(answer, channel=channel, only_new_work=tenant.scheme.divides)
 
     def leave(self, owner: Owner) -> None:
         self._registry.leave(owner)
@@ -83,7 +82,7 @@ class Admission:
 
     def guess(self, address: str) -> Channel | None:
         key = self.hinted(address, HINT_S)
-        return None if self.routes is None else self.routes.lead(key, self.own)
+        return None if key is None or self.routes is None else self.routes.lead(key, self.own)
 
     def come_back(self, address: str, here: Channel, channel: Channel) -> bool:
         key, hinted = self.key_of(channel), self.hinted(address, HINT_S)
@@ -107,8 +106,8 @@ class Admission:
 
     def hinted(self, address: str, age_s_max: float) -> RouteKey | None:
         """The route that somebody of this address was sent away for, so lately."""
-        key, since_s = self._hints.get(address, (None, 0.0))
-        return None if trio.current_time() - since_s > age_s_max else key
+        hint = self._hints.get(address)
+        return None if hint is None or trio.current_time() - hint[1] > age_s_max else hint[0]
 
     def hint(self, address: str, key: RouteKey) -> None:
         """Somebody of this address is sent away, and will be back for this route."""

@@ -186,7 +186,8 @@ class Switchboard:
         if not connection.open:
             return
         connection.shut()
-        self.lanes.discard(connection.place, connection)
+        if connection.held:  # as everybody is who waits for a turn
+            self.lanes.discard(connection.place, connection)
         self.connections.discard(connection)
         self.traces.left(connection, reason)
         self.services.note(connection.workers, What.ENDED, reason)

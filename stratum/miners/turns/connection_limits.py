@@ -43,6 +43,8 @@ class Standing(Enum):
     MINING = "mining"
     GONE = "gone"
 
+    __hash__ = object.__hash__  # Enum's is Python, and each step of a connection asks for it four times
+
 
 class Holder(Protocol):
     """Whoever sits on a place."""
@@ -72,7 +74,9 @@ class _Crowd:
         self.size = 0
 
     def add(self, place: Place) -> None:
-        places = self._places.setdefault(place.source, OrderedDict())
+        places = self._places.get(place.source)
+        if places is None:
+            places = self._places[place.source] = OrderedDict()
         places[place] = None
         self.size += 1
         self._counted(place.source, len(places) - 1, len(places))
@@ -86,13 +90,17 @@ class _Crowd:
             del self._places[place.source]
 
     def _counted(self, source: str, before: int, after: int) -> None:
+        empty: OrderedDict[str, None] | None = None
         if before:
             sources = self._sources[before]
             del sources[source]
             if not sources:
-                del self._sources[before]
+                empty = self._sources.pop(before)
         if after:
-            self._sources.setdefault(after, OrderedDict())[source] = None
+            there = self._sources.get(after)
+            if there is None:
+                there = self._sources[after] = OrderedDict() if empty is None else empty
+            there[source] = None
         if after > self._most or self._most not in self._sources:
             self._most = after  # the largest shrinks by one at a time
 
@@ -115,6 +123,7 @@ class ConnectionLimits:
         self.sessions = 0
         self.closed: str | None = None  # why nobody is let in at all
         self.draining: str | None = None  # why nobody new is let in, while those who are here leave
+        self._counts: dict[str, int] = {}  # connections, by source
         self._crowds = {standing: _Crowd() for standing in Standing if standing is not Standing.GONE}
         self._known: OrderedDict[str, None] = OrderedDict()  # that mined last is last
 
@@ -144,6 +153,7 @@ class ConnectionLimits:
                 return why
         place = Place(source)
         self.sessions += 1
+        self._counts[source] = self.count(source) + 1
         self._crowds[Standing.WAITING].add(place)
         return place
 
@@ -163,6 +173,9 @@ class ConnectionLimits:
         place.standing = standing
         if standing is Standing.GONE:
             self.sessions -= 1
+            self._counts[place.source] -= 1
+            if not self._counts[place.source]:
+                del self._counts[place.source]
             place.holder = None
         else:
             self._crowds[standing].add(place)
@@ -181,7 +194,7 @@ class ConnectionLimits:
 
     def count(self, source: str) -> int:
         """Connections of a source."""
-        return sum(crowd.count(source) for crowd in self._crowds.values())
+        return self._counts.get(source, 0)
 
     def _make_room(self, source: str) -> str | None:
         """For one of this source more; or why there is none."""

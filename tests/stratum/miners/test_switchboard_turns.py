@@ -85,6 +85,15 @@ async def test_who_come_at_once_are_answered_at_once_and_who_is_dropped_is_told_
         assert b"Unknown tenant" in stranger.heard
 
 
+async def test_who_leaves_while_it_waits_is_not_kept_until_its_turn(clock: trio.testing.MockClock) -> None:
+    async with running() as server:
+        lanes, connection = server.board.lanes, MemoryConnection(server, "192.0.2.1", [])
+        connection.say(PING)
+        assert [len(lane) for lane in lanes.all if len(lane)] == [1]
+        server.board.drop(connection, "left")
+        assert not any(len(lane) for lane in lanes.all)
+
+
 async def test_a_newcomer_waits_for_one_line_of_each_address_and_not_of_each_connection(
     clock: trio.testing.MockClock,
 ) -> None:
