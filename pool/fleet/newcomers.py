@@ -31,13 +31,14 @@ NEW_PER_CONNECTION_MAX: Final = 16
 # A site that is built out (22,400 machines) and connects for the first time may be behind one source.
 NEW_PER_SOURCE_MAX: Final = 32_768
 NEW_PER_TENANT_MAX: Final = 49_152
-NEW_MAX: Final = 65_536  # 30 MiB: 470 bytes a name, its place among the holders included
+NEW_MAX: Final = 65_536  # 48 MiB: 360 bytes a name where its container has many, 770 at most
 # Whose connections are gone, until the next commit: only a database that makes commits wait can fill this.
 GONE_MAX: Final = 65_536
 _NUMBERS_AT_A_TIME: Final = 4_096  # that room is made for
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Name = tuple[int, str, str]  # tenant's number, container, unit
+Where = tuple[int, str]  # the first two of it
 
 
 class Numbers:
@@ -67,7 +68,8 @@ class Newcomer(msgspec.Struct, kw_only=True, eq=False):
     """A name without an accepted share, and the connections that may mine under it: mostly one."""
 
     number: int
-    name: Name
+    where: Where  # the same one of all names there
+    unit: str
     agent: str
     since_s: int
     kept: bool  # it is the number of a worker that was removed
@@ -76,15 +78,15 @@ class Newcomer(msgspec.Struct, kw_only=True, eq=False):
 
     @property
     def tenant_id(self) -> int:
-        return self.name[0]
+        return self.where[0]
 
     @property
     def container(self) -> str:
-        return self.name[1]
+        return self.where[1]
 
     @property
-    def unit(self) -> str:
-        return self.name[2]
+    def name(self) -> Name:
+        return *self.where, self.unit
 
     @property
     def owners(self) -> tuple[Owner, ...]:
@@ -142,7 +144,7 @@ class Newcomers:
 
     def __init__(self, numbers: Numbers) -> None:
         self.by_number: dict[int, Newcomer] = {}
-        self._by_name: dict[Name, Newcomer] = {}
+        self._units: dict[Where, tuple[Where, dict[str, Newcomer]]] = {}
         self.on_free: list[Callable[[int], object]] = []
         self._numbers = numbers
         self._free: list[int] = []
@@ -165,19 +167,20 @@ class Newcomers:
         return self._all.taken
 
     def find(self, name: Name) -> Newcomer | None:
-        return self._by_name.get(name)
+        there = self._units.get(name[:2])
+        return None if there is None else there[1].get(name[2])
 
     def admit(
         self, name: Name, agent: str, owner: Owner, now_s: int, *, number: int | None = None
     ) -> int | Refusal:
         """The number of this name, which the connection holds from now on; the given one if it has one."""
-        known = self._by_name.get(name)
+        known = self.find(name)
         if known is not None and known.number in self._held.get(owner, ()):
             return known.number
         refusal = self._make_room(name[0], owner)
         if refusal is not None:
             return refusal
-        known = self._by_name.get(name) or self._add(name, agent, now_s, number)
+        known = self.find(name) or self._add(name, agent, now_s, number)
         self._gone.pop(known.number, None)
         known.add(owner)
         self._hold(owner, (*self._held.get(owner, ()), known.number), known.tenant_id)
@@ -210,8 +213,11 @@ class Newcomers:
         number = kept or (self._free.pop() if self._free else self._numbers.take())
         if number >= len(self._mask):
             self._mask = np.concatenate((self._mask, np.zeros(number, dtype=bool)))
-        newcomer = Newcomer(number=number, name=name, agent=agent, since_s=now_s, kept=kept is not None)
-        self.by_number[number] = self._by_name[name] = newcomer
+        where, units = self._units.setdefault(name[:2], (name[:2], {}))
+        newcomer = Newcomer(
+            number=number, where=where, unit=name[2], agent=agent, since_s=now_s, kept=kept is not None
+        )
+        self.by_number[number] = units[newcomer.unit] = newcomer
         self._mask[number] = True
         return newcomer
 
@@ -254,7 +260,10 @@ class Newcomers:
         for owner in newcomer.owners:
             self._release(newcomer, owner)
         del self.by_number[number]
-        del self._by_name[newcomer.name]
+        _, units = self._units[newcomer.where]
+        del units[newcomer.unit]
+        if not units:
+            del self._units[newcomer.where]
         self._mask[number] = False
         self._gone.pop(number, None)
         return newcomer

@@ -172,7 +172,7 @@ def test_connections_that_invent_names_for_ever_take_no_more_than_their_share() 
     assert peak_bytes / names < 1024
 
 
-def test_a_machine_with_its_one_name_costs_half_a_kibibyte_until_it_has_a_share() -> None:
+def test_a_machine_with_its_one_name_costs_four_hundred_bytes_until_it_has_a_share() -> None:
     """The name and the number included: all machines of a site that comes for the first time have one."""
     door, machines = Door(), [ConnectionFrom(f"10.0.0.{i % 2}") for i in range(STRANGERS * 10)]
     tracemalloc.start()
@@ -181,7 +181,7 @@ def test_a_machine_with_its_one_name_costs_half_a_kibibyte_until_it_has_a_share(
     bytes_all, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(door.newcomers) == len(machines)
-    assert bytes_all / len(machines) < 512
+    assert bytes_all / len(machines) < 400
 
 
 @pytest.mark.sqlite_suffices
