@@ -180,8 +180,10 @@ class Assignment:
         channel = self._told_channel or self.channel
         mask = (VERSION_MASK if self._mask is None else self._mask) & channel.version_mask
         self._services.engine.set_version_mask(self.slot, mask)
-        changed, self._told_mask = mask != self._told_mask, mask
-        return changed
+        if mask == self._told_mask:
+            return False
+        self._told_mask = mask
+        return True
 
     def mask_changed(self) -> bytes:
         """The channel has another version mask: holds at once (BIP 310)."""

@@ -83,9 +83,10 @@ class JobIds:
 
     def __init__(self, started_at_unix_s: float | None = None) -> None:
         self.last = int(time.time() if started_at_unix_s is None else started_at_unix_s) << 20
+        self.following = self.last + 1  # one number for all sessions that note it
 
     def next(self) -> int:
-        self.last += 1
+        self.last, self.following = self.following, self.following + 1
         return self.last
 
 
@@ -147,7 +148,7 @@ class Channel:
     @property
     def next_seq(self) -> int:
         """Of the job that is published next, on whatever channel."""
-        return self._job_ids.last + 1
+        return self._job_ids.following
 
     @property
     def oldest_live_seq(self) -> int:

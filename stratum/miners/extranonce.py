@@ -64,7 +64,7 @@ class ExtranonceSpace:
         self._base = part * self.capacity
         self._first = first
         self._next = 0  # never handed out so far, from here on, counted from the first
-        self._in_use: dict[int, bool] = {}  # whether work was credited on it by an earlier session
+        self._in_use: dict[bytes, bool] = {}  # whether work was credited on it by an earlier session
         self.unworked: OrderedDict[int, None] = OrderedDict()  # given back without work, longest ago first
         # Prefix -> the newest job at its release; longest rested first. As many as left while one job lives:
         # whoever comes later takes one of these.
@@ -117,8 +117,9 @@ class ExtranonceSpace:
             prefix, _ = self.unworked.popitem(last=False)  # what was in force for it goes on: see `inherited`
         else:
             raise ExtranonceExhausted(f"all {self.capacity} extranonce1 values are in use")
-        self._in_use[prefix] = False
-        return prefix.to_bytes(self.size, "big")
+        extranonce1 = prefix.to_bytes(self.size, "big")
+        self._in_use[extranonce1] = False
+        return extranonce1
 
     def party_of(self, extranonce1: bytes) -> int | None:
         """Whose a prefix was that is to be resumed; None: nobody's that is known."""
@@ -136,7 +137,7 @@ class ExtranonceSpace:
         pins = self._take(extranonce1)
         if pins is None:
             return None
-        self._in_use[prefix] = self.resting.pop(prefix, None) is not None
+        self._in_use[extranonce1] = self.resting.pop(prefix, None) is not None
         self.unworked.pop(prefix, None)
         return pins
 
@@ -163,7 +164,7 @@ class ExtranonceSpace:
         come back.
         """
         prefix = int.from_bytes(extranonce1, "big")
-        worked = self._in_use.pop(prefix) or worked or not resumes
+        worked = self._in_use.pop(extranonce1) or worked or not resumes
         if worked:
             self.resting[prefix] = last_seq
         else:

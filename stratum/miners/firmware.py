@@ -112,7 +112,8 @@ class FirmwareBook:
             if len(self._new) >= KINDS_MAX:
                 del self._new[next(iter(self._new))]
             kind = self._new[key] = Firmware(name=name, agent=agent)
-        kind.agent = agent
+        if kind.agent != agent:  # one string for all that say the same
+            kind.agent = agent
         kind.sessions += 1
         kind.here += 1
         self.families[family_of(kind.name)].here += 1

@@ -118,8 +118,8 @@ class MiningSession:
         assignment = self.assignment
         assignment.channel = self._first_channel()
         earlier_log2 = assignment.subscribe(session_id, now_s, named=self.authorised)
-        self._agent = agent
         self._firmware = self._services.firmware.begin(agent)
+        self._agent = self._firmware.agent
         least_log2 = least_difficulty_log2(agent)
         if least_log2 is not None:
             self.difficulty.keep_above(least_log2)

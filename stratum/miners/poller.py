@@ -56,13 +56,14 @@ if hasattr(select, "epoll"):
         def __init__(self, engine: Engine) -> None:
             self._read = engine.read
             self._epoll = select.epoll()
-            self._data: dict[int, Any] = {}
+            self._data: list[Any] = []  # by descriptor
             self.fileno = self._epoll.fileno
             self.close = self._epoll.close
 
         def register(self, sock: socket.socket, data: Any) -> None:
             descriptor = sock.fileno()
             self._epoll.register(descriptor, select.EPOLLIN)
+            self._data.extend([None] * (descriptor + 1 - len(self._data)))
             self._data[descriptor] = data
 
         def modify(self, sock: socket.socket, events: int, data: Any) -> None:
@@ -72,7 +73,7 @@ if hasattr(select, "epoll"):
         def unregister(self, sock: socket.socket) -> None:
             descriptor = sock.fileno()
             self._epoll.unregister(descriptor)
-            del self._data[descriptor]
+            self._data[descriptor] = None
 
         def poll(self, events_max: int) -> Round:
             ready, lines, ends = self._read(self._epoll.fileno(), events_max)

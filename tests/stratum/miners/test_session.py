@@ -71,6 +71,22 @@ def test_every_method_in_every_state(request_: tuple[str, ...], state: State, he
     assert miner.session.closing is None, "no such thing costs a miner its connection"
 
 
+def test_what_machines_say_alike_is_kept_once_for_all_of_them() -> None:
+    stage = SessionStage(make_work(levels=1))
+    sessions = []
+    for unit in range(2):
+        miner = stage.connect()
+        miner.ask("mining.subscribe", "bmminer/2.0")
+        miner.ask("mining.authorize", f"acme.c01.u{unit}", "x")
+        sessions.append(miner.session)
+    one, other = sessions
+    assert one.state is other.state is State.MINING
+    assert one.agent == "bmminer/2.0"
+    assert one.agent is other.agent
+    assert one.difficulty.pinned_from is other.difficulty.pinned_from
+    assert one.assignment._told_mask is other.assignment._told_mask
+
+
 def test_the_whole_start_of_a_miner_byte_for_byte() -> None:
     miner = SessionStage(make_work(levels=1)).connect()
     miner.say(
