@@ -105,7 +105,7 @@ class Streams:
 
     def end(self, stream: Stream) -> None:
         self.open.discard(stream)
-        if not self.open:
+        if not self.open and self.somebody.is_set():  # else whoever waits for somebody would wait for ever
             self.somebody = trio.Event()
 
     def tell(self, kind: str, narrow: Narrow) -> None:

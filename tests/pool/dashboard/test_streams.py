@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from pool.dashboard.streams import (
     KEPT_MAX,
@@ -123,6 +125,33 @@ def test_who_missed_more_than_a_queue_has_gets_everything_anew() -> None:
     for at in range(QUEUE_MAX + 1):
         streams.tell("block", partial(whole, at))
     assert told(read(begun(streams, last_id=last_id))) == [{}]
+
+
+async def test_whoever_waits_for_somebody_hears_of_the_next_who_looks_on() -> None:
+    """A page that had missed much left behind who made figures, and so did one that ended twice: nobody was
+    told any until the next start."""
+    streams, heard = Streams(), list[bool]()
+
+    async def wait() -> None:
+        await streams.somebody.wait()
+        heard.append(True)
+
+    stream = begun(streams)
+    streams.tell("block", partial(whole, "first"))
+    [(last_id, *_)] = read(stream)
+    streams.end(stream)
+    for at in range(QUEUE_MAX + 1):
+        streams.tell("block", partial(whole, at))
+    async with trio.open_nursery() as nursery:
+        for last in (last_id, ""):
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            streams.end(stream)
+            stream = begun(streams, last_id=last)
+            await trio.testing.wait_all_tasks_blocked()
+            streams.end(stream)
+        nursery.cancel_scope.cancel()
+    assert heard == [True, True]
 
 
 @pytest.mark.parametrize("tenant", [None, "acme"])
