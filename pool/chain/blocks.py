@@ -7,8 +7,8 @@ rename lost in one costs a "duplicate". Behind the block a file may have a note 
 
 Invariants: a block is in its file, whole, before a node gets it, so that no kill loses it, and is synced
 while it is sent: what a power cut in those milliseconds takes, the network may have. A disk that fails or
-hangs is an alarm and no reason to lose the block. Transport errors are retried until the block is stale,
-verdicts never. No node is asked to prefer a block of ours to another one of ours.
+hangs is an alarm and no reason to lose the block, nor a whole file of it. Transport errors are retried until
+the block is stale, verdicts never. No node is asked to prefer a block of ours to another one of ours.
 
 Must not know: sessions, tenants, what a block pays to whom.
 """
@@ -401,17 +401,17 @@ def _write_durably(path: Path, block: bytes, written: Callable[[], None]) -> Non
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         _fsync_directory(path.parent.parent)
-    try:
-        with path.open("wb") as file:
+    with path.open("wb") as file:
+        try:
             file.write(block)
             file.flush()
-            written()
-            os.fsync(file.fileno())
-        _fsync_directory(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)  # half a block must not look like a pending one
-        raise
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # half a block must not look like a pending one
+            raise
+        written()  # from here on a node may have it: the file stays, whatever the disk makes of it
+        os.fsync(file.fileno())
+    _fsync_directory(path.parent)
 
 
 def _fsync_directory(path: Path) -> None:

@@ -30,6 +30,7 @@ from pool.chain.blocks import (
     BlockSubmitter,
     SubmitState,
     assemble_block,
+    note_of,
 )
 from pool.chain.nodes import Node
 from pool.chain.templates import parse_template, sha256d
@@ -179,18 +180,20 @@ async def test_a_block_is_in_its_file_before_anybody_gets_it_and_is_synced_meanw
     assert submission.files() == [f"{name}.accepted"]
 
 
-async def test_a_full_disk_is_an_alarm_and_the_block_is_submitted_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def fails_to_sync(descriptor: int) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
+
+async def test_a_full_disk_is_an_alarm_and_the_block_is_submitted_all_the_same(
+    tmp_path: Path,
+) -> None:
     fake = FakeBitcoind()
     submission = Submission(tmp_path, fake)
     submission.directory.mkdir()
-    monkeypatch.setattr(os, "fsync", full)
+    solution = a_solution()
+    (submission.directory / f"101-{hash_hex(solution)}.blk").symlink_to("/dev/full")
     with structlog.testing.capture_logs() as logs:
-        result = await submission.submitter.submit(a_solution())
+        result = await submission.submitter.submit(solution)
     assert result.state is SubmitState.ACCEPTED
     assert not result.stored
     assert "submitblock" in fake.methods()
@@ -198,6 +201,28 @@ async def test_a_full_disk_is_an_alarm_and_the_block_is_submitted_all_the_same(
     assert alarm["log_level"] == "error"
     assert "No space left" in alarm["reason"]
     assert submission.files() == []  # half a block would be taken for a pending one
+
+
+async def test_a_block_that_a_node_may_have_stays_in_its_file_though_the_disk_cannot_sync_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool whose disk fails ends: the file is all that its next start, and so the books, know of it."""
+    fake = FakeBitcoind()
+    submission = Submission(tmp_path, fake)
+    submission.directory.mkdir()
+    solution = a_solution()
+    with monkeypatch.context() as broken, structlog.testing.capture_logs() as logs:
+        broken.setattr(os, "fsync", fails_to_sync)
+        result = await submission.submitter.submit(solution, b"a note")
+    assert (result.state, result.stored) == (SubmitState.ACCEPTED, False)
+    assert "block_not_stored" in [entry["event"] for entry in logs]
+    assert submission.files() == [f"101-{hash_hex(solution)}.blk"]
+    fake.verdicts = ["duplicate"]
+    (again,) = await submission.resubmit()
+    assert again.state is SubmitState.DUPLICATE
+    name = f"101-{hash_hex(solution)}.accepted"
+    assert submission.files() == [name]
+    assert note_of(submission.directory / name) == b"a note"
 
 
 @pytest.mark.parametrize(("hangs", "delay_s"), [("taking it", DISK_TIMEOUT_S), ("syncing it", 0)])
