@@ -52,7 +52,7 @@ NOTE_BYTES_MAX: Final = 4096  # names
 _NOTE: Final = struct.Struct("<I8s")  # its length, and that there is one: the end of the file
 _NOTED: Final = b"ang-note"
 
-_PENDING: Final = ".blk"
+PENDING: Final = ".blk"
 _ACCEPTED: Final = ".accepted"
 _SIBLING: Final = ".sibling"
 _PARENT: Final = slice(4, 36)  # of a header: the hash of the block before it
@@ -69,7 +69,7 @@ class SubmitState(enum.Enum):
 
 
 _TAKEN: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE})
-_KEPT: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE, SubmitState.INCONCLUSIVE})
+KEPT: Final = frozenset({SubmitState.ACCEPTED, SubmitState.DUPLICATE, SubmitState.INCONCLUSIVE})
 _ORDER: Final = tuple(SubmitState)
 _VERDICTS: Final = {
     None: SubmitState.ACCEPTED,
@@ -239,7 +239,7 @@ class BlockSubmitter:
                 continue
             log.warning("block_resubmitted", height=height, hash=hash_hex)
             results.append(await self._submit(block, height, hash_hex, _File.of_earlier_run()))
-            if results[-1].state in _KEPT:
+            if results[-1].state in KEPT:
                 taken.add(block[_PARENT])
         if siblings:
             log.warning("siblings_not_submitted", blocks=siblings)
@@ -292,7 +292,7 @@ class BlockSubmitter:
                 nursery.start_soon(attempt.to_node, node)
         results = tuple(attempt.results[node.name] for node in self._nodes)
         state = min((result.state for result in results), key=_ORDER.index)
-        if preferred and state not in _KEPT:
+        if preferred and state not in KEPT:
             self._first.pop(parent, None)  # no node has it: another may take its place
         await file.over.wait()
         if file.synced:
@@ -303,7 +303,7 @@ class BlockSubmitter:
         self, height: int, hash_hex: str, results: Sequence[NodeResult], state: SubmitState
     ) -> None:
         """Rename the file, unless a node that never answered may still take the block."""
-        if state not in _KEPT and any(result.state is SubmitState.UNREACHABLE for result in results):
+        if state not in KEPT and any(result.state is SubmitState.UNREACHABLE for result in results):
             return
         path = self._path(height, hash_hex)
         suffix = SubmitState.ACCEPTED.value if state is SubmitState.DUPLICATE else state.value
@@ -313,7 +313,7 @@ class BlockSubmitter:
             log.error("block_result_not_stored", height=height, hash=hash_hex, reason=str(error))
 
     def _path(self, height: int, hash_hex: str) -> Path:
-        return self.directory / f"{height}-{hash_hex}{_PENDING}"
+        return self.directory / f"{height}-{hash_hex}{PENDING}"
 
 
 class _File:
@@ -366,7 +366,7 @@ class _Attempt:
                 break
         state = _VERDICTS.get(verdict, SubmitState.REFUSED)
         self._finish(node, state, verdict if verdict and state is SubmitState.REFUSED else "", attempts)
-        if state in _KEPT and self._preferred:
+        if state in KEPT and self._preferred:
             await self._prefer(node)
 
     async def _prefer(self, node: BlockNode) -> None:
@@ -387,7 +387,7 @@ class _Attempt:
     def _finish(self, node: BlockNode, state: SubmitState, reason: str, attempts: int) -> None:
         self.results[node.name] = NodeResult(node=node.name, state=state, reason=reason, attempts=attempts)
         keys = {"node": node.name, "height": self._height, "hash": self._hash_hex, "attempts": attempts}
-        if state in _KEPT:
+        if state in KEPT:
             event = "block_inconclusive" if state is SubmitState.INCONCLUSIVE else "block_accepted"
             log.info(event, state=state.value, **keys)
             self._give_up_s = min(self._give_up_s, trio.current_time() + RETRY_AFTER_SUCCESS_S)
@@ -439,7 +439,7 @@ def _stored(directory: Path, mine: Callable[[bytes], bool]) -> frozenset[str]:
 def _pending(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, Path]]:
     """Those of the blocks that have no result, the lowest first."""
     pending = []
-    for path in directory.glob(f"*-*{_PENDING}"):
+    for path in directory.glob(f"*-*{PENDING}"):
         height, _, hash_hex = path.stem.partition("-")
         if height.isdecimal() and len(hash_hex) == 64 and hash_hex in earlier:
             pending.append((int(height), hash_hex, path))

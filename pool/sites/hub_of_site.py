@@ -20,7 +20,7 @@ from payouts.siblings import SiblingKey
 from pool.books.edges.leases import EdgeRefused
 from pool.books.found_blocks import TAKEN, unpacked_note
 from pool.books.journal.credit_book import CreditsPage
-from pool.chain.blocks import block_and_note
+from pool.chain.blocks import KEPT, PENDING, block_and_note
 from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
 from pool.questions import AnsweredWithError
@@ -91,8 +91,10 @@ class HubOfSite:
             log.warning("signet_not_asked", reason=str(error))
 
     async def record_block(self, found: FoundBlock) -> None:
-        """As it is in its file."""
-        await self._tell_file(found.result.height, found.result.hash_hex)
+        """As it is in its file, whose name has no result where the disk was slow or failed to sync it."""
+        result = found.result
+        suffixes = (*TAKEN, PENDING) if result.state in KEPT else TAKEN
+        await self._tell_file(f"{result.height}-{result.hash_hex}", suffixes)
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
@@ -105,7 +107,7 @@ class HubOfSite:
             some = hashes[at : at + HASHES_MAX]
             unbooked = await _until_it_answers(partial(self._unbooked, some))
             for hash_hex in unbooked:
-                await self._tell_file(None, hash_hex)
+                await self._tell_file(f"*-{hash_hex}", TAKEN)
 
     async def note_event(self, event: RouteEvent) -> None:
         try:
@@ -116,9 +118,8 @@ class HubOfSite:
     async def _unbooked(self, hashes: list[str]) -> list[str]:
         return await self._hub.unbooked(self._epoch(), hashes)
 
-    async def _tell_file(self, height: int | None, hash_hex: str) -> None:
-        pattern = f"{'*' if height is None else height}-{hash_hex}.*"
-        content = await trio.to_thread.run_sync(_read, self._blocks, pattern)
+    async def _tell_file(self, name: str, suffixes: Sequence[str]) -> None:
+        content = await trio.to_thread.run_sync(_read, self._blocks, f"{name}.*", suffixes)
         if content is None:
             return  # no node has taken it
         block, packed = block_and_note(content)
@@ -127,8 +128,8 @@ class HubOfSite:
         await _until_it_answers(lambda: self._hub.found(self._epoch(), block, finder, scheme))
 
 
-def _read(directory: Path, pattern: str) -> bytes | None:
-    path = next((it for it in directory.glob(pattern) if it.suffix in TAKEN), None)
+def _read(directory: Path, pattern: str, suffixes: Sequence[str]) -> bytes | None:
+    path = next((it for it in directory.glob(pattern) if it.suffix in suffixes), None)
     return None if path is None else path.read_bytes()
 
 

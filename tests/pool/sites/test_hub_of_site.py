@@ -8,10 +8,11 @@ import pytest
 import trio
 import trio.testing
 
+from payouts.divisions import Header
 from payouts.rates import BlockFees, Scheme
 from pool.books.found_blocks import BlockNote, packed_note
-from pool.chain.blocks import noted
-from pool.hub import HubAway, Plan
+from pool.chain.blocks import BlockResult, SubmitState, noted
+from pool.hub import FoundBlock, HubAway, Plan
 from pool.journal.records import Machine
 from pool.sites.hub_of_site import DELIVERS_ALONE_S, HubOfSite
 from tests.pool.sites.test_routes_of_site import order
@@ -64,6 +65,33 @@ async def test_what_a_block_says_of_itself_is_told_with_it(
     site = HubOfSite(hub, Plan({}, {}), epoch=lambda: 5, blocks=tmp_path)
     await site.book_found_blocks(frozenset({"ab" * 32}))
     assert hub.told == [(5, b"block", finder, scheme)]
+
+
+@pytest.mark.parametrize(
+    ("state", "suffix", "told"),
+    [
+        (SubmitState.ACCEPTED, "accepted", True),
+        (SubmitState.ACCEPTED, "blk", True),
+        (SubmitState.DUPLICATE, "blk", True),
+        (SubmitState.INCONCLUSIVE, "blk", True),
+        (SubmitState.UNREACHABLE, "blk", False),
+        (SubmitState.REFUSED, "blk", False),
+        (SubmitState.REFUSED, "refused", False),
+    ],
+)
+async def test_a_block_that_a_node_took_is_told_at_once_though_the_disk_was_too_slow_to_note_it(
+    tmp_path: Path, state: SubmitState, suffix: str, told: bool
+) -> None:
+    """After a sync of more than a second the hub heard of it at the next start of the edge, months later."""
+    hub: Any = HubThatHearsOfBlocks()
+    (tmp_path / f"101-{'ab' * 32}.{suffix}").write_bytes(b"block")
+    site = HubOfSite(hub, Plan({}, {}), epoch=lambda: 5, blocks=tmp_path)
+    result = BlockResult(height=101, hash_hex="ab" * 32, state=state, stored=suffix != "blk", nodes=())
+    found = FoundBlock(
+        result=result, income_sat=5, finder=None, solo=None, scheme=None, header=Header(0x207FFFFF, 5)
+    )
+    await site.record_block(found)
+    assert hub.told == ([(5, b"block", None, None)] if told else [])
 
 
 class HubThatIsAway:
