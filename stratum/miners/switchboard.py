@@ -49,7 +49,7 @@ from stratum.miners.turns.turns import Lane
 log = structlog.get_logger()
 
 EVENTS_PER_ROUND = 1024  # 10 ms of work, then other tasks get their turn
-# What is done in a turn, in lines that Python answers, of which one is some 15 us.
+# What is done in a turn, in lines that Python answers, of which one is 10 to 15 us.
 ARRIVAL_COST = 4  # a session and its socket
 WELCOME_COST = 6  # its name, and its first job
 LINES_PER_TURN = 4  # a handshake in one packet is answered in one

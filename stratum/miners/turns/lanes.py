@@ -2,7 +2,7 @@
 them that are dear, the talk of these sources, and all that is of strangers, which has a tenth of a core while
 anybody mines.
 
-Costs are in lines that Python answers, of which one is some 15 us. Must not know: what a turn is for.
+Costs are in lines that Python answers, of which one is 10 to 15 us. Must not know: what a turn is for.
 """
 
 from stratum.miners.turns.connection_limits import ConnectionLimits, Place, Standing
