@@ -41,13 +41,15 @@ class JournalDisk(DiskThatLoses):
         if self._passes():
             taken = super().write(descriptor, data[: self._chance.randrange(len(data) + 1)])
             raise Killed(f"{taken} bytes of a record")
-        written = super().write(descriptor, data)
+        with self._failure_expected():
+            written = super().write(descriptor, data)
         self._moment()
         return written
 
     def sync(self, descriptor: int) -> None:
         self._moment()
-        super().sync(descriptor)
+        with self._failure_expected():
+            super().sync(descriptor)
         self._moment()
 
     def create(self, path: Path) -> int:
@@ -57,6 +59,16 @@ class JournalDisk(DiskThatLoses):
     def sync_directory(self, path: Path) -> None:
         self._moment()
         super().sync_directory(path)
+
+    @contextmanager
+    def _failure_expected(self) -> Iterator[None]:
+        """Whoever is told that it failed is to stop, whichever process that is: not who ran when it broke."""
+        try:
+            yield
+        except OSError:
+            if self.owner is not None:
+                self.owner.failure_expected = True
+            raise
 
     def _passes(self) -> bool:
         if self.owner is not None and not self.owner.alive:

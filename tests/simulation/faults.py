@@ -85,14 +85,12 @@ class Faults:
 
     def disk_fails_at_a_sync(self) -> Undo:
         node: Host = self._world.node
-        node.failure_expected = True
         node.power_fails_too = self._chance.random() < 0.5
         node.disk.fails_at_sync()
         return node.disk.is_good
 
     def disk_is_full(self) -> Undo:
         node: Host = self._world.node
-        node.failure_expected = True
         node.disk.is_full()
         return node.disk.is_good
 

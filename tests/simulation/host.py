@@ -30,7 +30,6 @@ class Host:
         self.disk = self.new_disk(dice(world.seed, "disk", *names))
         self.lives = 0
         self.process: Process | None = None
-        self.failure_expected = False  # the disk has failed, and what runs here is to stop by itself
         self.power_fails_too = False
         self.next_fuse: tuple[Moment, int] | None = None  # of the next process
         self.stopping = False
@@ -120,13 +119,12 @@ class Host:
                 await self.serve(process)
             except BaseException as error:
                 self.world.note("ended", *self.names_of_life(), type(error).__name__)
-                if process.alive and not self.stopping and not self.failure_expected:
+                if process.alive and not self.stopping and not process.failure_expected:
                     self.failed(words_of(error))
         PROCESS.set(None)
         while self._journals:
             self._journals.pop().close()
         self.left()
-        self.failure_expected = False
         if self.power_fails_too and not self.stopping:
             self.power_fails_too = False
             self.world.note("power cut")

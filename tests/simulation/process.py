@@ -31,6 +31,7 @@ class Process:
     def __init__(self, name: str, on_kill: Callable[[], None]) -> None:
         self.name = name
         self.alive = True
+        self.failure_expected = False  # its disk has failed it, or it lost its lease: it is to stop by itself
         self.moments: Counter[Moment] = Counter()
         self.scope = trio.CancelScope()
         self._on_kill = on_kill

@@ -85,14 +85,12 @@ class SiteFaults(Faults):
 
     def disk_fails_at_a_sync(self) -> Undo:
         host = self._host
-        host.failure_expected = True
         host.power_fails_too = self._chance.random() < 0.5
         host.disk.fails_at_sync()
         return host.disk.is_good
 
     def disk_is_full(self) -> Undo:
         host = self._host
-        host.failure_expected = True
         host.disk.is_full()
         return host.disk.is_good
 

@@ -119,8 +119,8 @@ class HubHost(Host):
 
     def lose_lease(self) -> None:
         """Its lock is free, and it does not know."""
-        if self._books is not None and self._books._lease is not None:
-            self.failure_expected = True
+        if self.process is not None and self._books is not None and self._books._lease is not None:
+            self.process.failure_expected = True
             self._books._lease._lock.release()
 
     def have(self, edge: str) -> tuple[str, int] | None:
