@@ -67,6 +67,7 @@ class GroupCommit:
         self._enough = trio.Event()  # replies for a commit that does not wait for its interval
         self._due_s = 0.0
         self._done = trio.Event()
+        self._answers = False  # those of a commit are on their way
 
     def want(self) -> None:
         """There are tallies to commit."""
@@ -104,6 +105,11 @@ class GroupCommit:
         while self._replies_bytes > UNCOMMITTED_BYTES_MAX:
             await self._done.wait()
 
+    async def answered(self) -> None:
+        """Returns at once, or when all that was committed is answered."""
+        while self._answers:
+            await self._done.wait()
+
     async def run(self) -> None:
         """Until cancelled, or a commit fails."""
         try:
@@ -137,7 +143,7 @@ class GroupCommit:
             since_s = trio.current_time()
             await self._journal.commit(tallies)
             self.commits.add(trio.current_time() - since_s)
-        more = True
+        self._answers = more = True
         while more:
             more, rest = self._engine.send_batch(REPLIES_PER_ROUND)
             self._write_all(rest)
@@ -148,5 +154,6 @@ class GroupCommit:
         written_s = trio.current_time()
         for judged_s, count in judged:
             self.acknowledgements.add(written_s - judged_s, count)
+        self._answers = False
         self._done.set()
         self._done = trio.Event()

@@ -19,6 +19,7 @@ from stratum._engine import Engine
 from stratum.job import Solution
 from stratum.miners.distribution import ANEW_INTERVAL_S
 from stratum.miners.liveness import SessionLimits
+from stratum.miners.owner import Owner
 from stratum.miners.poller import Poller, SelectorPoller, new_poller
 from stratum.miners.switchboard import BoardLimits
 from stratum.tallies import Verdict
@@ -149,6 +150,38 @@ async def test_pump_does_not_read_on_while_too_much_waits_for_a_commit(
         for n in range(400):
             assert accepted(await miner.answer(1000 + n))
         assert journal.counted() == 401
+
+
+async def test_what_is_committed_is_answered_before_the_pump_reads_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else as much is read meanwhile, and every commit is as large as the one before it."""
+    monkeypatch.setattr(stratum.miners.group_commit, "REPLIES_PER_ROUND", 1)
+    journal = JournalThatIsSlow()
+    async with serving(journal=journal) as server, trio.open_nursery() as nursery:
+        miner, other = await server.mining("acme.c01.u1"), await server.mining("acme.c01.u2")
+        shares = [await miner.submit()]
+        await until(lambda: journal.started == 1)
+        shares += [await miner.submit() for _ in range(20)]
+        await until(lambda: server.engine.totals()[Verdict.ACCEPTED] == 21)
+        journal.may_pass.release()
+        await until(lambda: journal.started == 2)
+        judged, write_all = list[int](), server.board.commits._write_all
+
+        def noting(replies: list[tuple[Owner, bytes]]) -> None:
+            if not judged:
+                nursery.start_soon(other.submit)
+            judged.append(server.engine.totals()[Verdict.ACCEPTED])
+            write_all(replies)
+
+        monkeypatch.setattr(server.board.commits, "_write_all", noting)
+        journal.may_pass.release()
+        for share in shares:
+            assert accepted(await miner.answer(share))
+        assert len(judged) > 1, "in as many goes as it had read what it answers"
+        assert set(judged) == {21}
+        journal.may_pass.release()
+        await until(lambda: journal.counted() == 22)
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
