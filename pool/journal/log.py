@@ -223,9 +223,9 @@ def writer_directories(data_dir: Path, count: int, disk: Disk | None = None) -> 
         new = [home / secrets.token_hex(WRITER_BYTES) for _ in range(count - len(found))]
         for directory in new:
             directory.mkdir(mode=0o700)
-        if new:
-            disk.sync_directory(home)
-            disk.sync_directory(data_dir)
+        # Also of those that are there: who made them may have ended before this, or been told that it failed.
+        disk.sync_directory(home)
+        disk.sync_directory(data_dir)
     except OSError as error:
         raise JournalUnusable(f"{home}: {error.strerror}") from error
     return found + new

@@ -307,6 +307,26 @@ def test_a_file_whose_name_was_lost_had_nothing_that_was_acknowledged(tmp_path: 
     assert books.numbers == [1]
 
 
+def test_the_name_of_a_journal_is_on_disk_before_anybody_begins_it(tmp_path: Path) -> None:
+    """Where the first start was told that it was not, or was killed before it asked, too."""
+
+    class DiskOfDirectories(Disk):
+        def __init__(self) -> None:
+            self.failing, self.synced = True, list[Path]()
+
+        def sync_directory(self, path: Path) -> None:
+            if self.failing:
+                raise broken()
+            self.synced.append(path)
+
+    disk = DiskOfDirectories()
+    with pytest.raises(JournalUnusable, match="journal: Input/output error"):
+        writer_directories(tmp_path, 1, disk)
+    disk.failing = False
+    assert writer_directories(tmp_path, 1, disk) == writers(tmp_path)
+    assert disk.synced == [tmp_path / "journal", tmp_path]
+
+
 def test_a_second_process_is_refused_in_words(books: Books) -> None:
     code = (
         "from pathlib import Path; from pool.journal.log import *\n"
