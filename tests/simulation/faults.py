@@ -2,7 +2,7 @@
 
 Each fault is a method named after it, says in words what it did, and hands back what makes it good again,
 where it does not pass by itself. When a world comes to its end everything is well, so that what it has is
-what the pool made of it.
+what the pool made of it; but for a fuse that is lit, which may go off while all comes to rest.
 """
 
 from collections.abc import Callable

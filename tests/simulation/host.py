@@ -47,6 +47,11 @@ class Host:
     def serves(self) -> bool:
         raise NotImplementedError
 
+    @property
+    def serving(self) -> Process | None:
+        """The process that serves and was not killed."""
+        return self.process if self.serves and self.process is not None and self.process.alive else None
+
     async def serve(self, process: Process) -> None:
         """Be a process, until it ends; `began` when it serves."""
         raise NotImplementedError

@@ -39,6 +39,7 @@ from tests.simulation.miners import Job, Miner
 from tests.simulation.nats import NatsThatForgets
 from tests.simulation.network import Connection
 from tests.simulation.pool_node import make_books
+from tests.simulation.process import Process
 from tests.simulation.site_faults import SITE_KINDS, SiteFaults
 from tests.simulation.sites import EdgeHost, HubHost, booked_up_to, hosted
 from tests.simulation.sites_auditor import Parts, Trims, edges_of, reconciled
@@ -231,13 +232,18 @@ class SitesWorld(Ground):
             await edge.served()
 
     async def _all_is_at_rest(self) -> None:
-        """Who was killed as the last thing that happened begins again, and writes down what it mines for."""
-        ends: list[int] = []
-        while ends != [it.end for it in self.edges]:
+        """Who was killed as the last thing that happened begins again: an edge writes down what it mines for,
+        a hub settles what was left."""
+        ends, hub = list[int](), None
+        while hub is None or self._keeps_the_books is not hub or ends != [it.end for it in self.edges]:
             await self.all_serve()
             await self._all_is_booked()
-            ends = [it.end for it in self.edges]
+            ends, hub = [it.end for it in self.edges], self._keeps_the_books
             await trio.sleep(REST_S)
+
+    @property
+    def _keeps_the_books(self) -> Process | None:
+        return None if self.hub is None else self.hub.serving
 
     async def _all_is_booked(self) -> None:
         while self.hub is None or any(it.end != self.booked(it.name) for it in self.edges):  # noqa: ASYNC110

@@ -4,6 +4,7 @@
 of several sites is `tests.simulation.sites_world`.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,7 @@ from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.pool_node import PoolNode
 
-REST_S: Final = 27.0  # until all is folded and settled, and all blocks are where they belong
+REST_S: Final = 27.0  # that one process serves until all is folded and settled, and all blocks are in place
 QUIET_S: Final = 4.0  # for what is under way at the end to be answered
 PATIENCE_S: Final = 300.0  # for a pool to serve again, when all is well
 
@@ -80,16 +81,27 @@ class World(Ground):
             self.faults.plan()
             await trio.sleep(self.seconds)
             self.faults.over()
-            with trio.move_on_after(PATIENCE_S) as patience:
-                await self.node.served()
-            if patience.cancelled_caught:
-                self.found.append(Found("the pool never came back", f"in {PATIENCE_S:.0f} s"))
+            await self._within(self.node.served, "the pool never came back")
             await trio.sleep(QUIET_S)
             for miner in self.miners:
                 miner.stop()
-            await trio.sleep(REST_S)
+            await self._within(self._all_is_at_rest, "the pool never came to rest")
             await self.node.stop()
             nursery.cancel_scope.cancel()
+
+    async def _within(self, what: Callable[[], Awaitable[None]], verdict: str) -> None:
+        with trio.move_on_after(PATIENCE_S) as patience:
+            await what()
+        if patience.cancelled_caught:
+            self.found.append(Found(verdict, f"in {PATIENCE_S:.0f} s"))
+
+    async def _all_is_at_rest(self) -> None:
+        """A fuse that was lit may go off only now: who is killed begins again, and settles what was left."""
+        process = None
+        while process is None or self.node.serving is not process:
+            await self.node.served()
+            process = self.node.serving
+            await trio.sleep(REST_S)
 
     def outcome(self) -> Outcome:
         fees = {tenant: {fee} for tenant, fee in FEES_BPS.items()}
