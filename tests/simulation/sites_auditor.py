@@ -17,6 +17,7 @@ from typing import Final
 from pool.books.audit.journal_files import JournalHere
 from pool.books.audit.reconcile import State, reconcile
 from pool.books.store import Store
+from pool.journal.frames import frame_at
 from tests.simulation.auditor import ELSEWHERE_HEIGHT, Found, height_of
 from tests.simulation.miners import Job
 
@@ -34,11 +35,19 @@ class Trims:
         """It goes now."""
         if path.suffix != ".log" or path.parent.name != writer:
             return
-        later = sorted(int(it.stem) for it in path.parent.glob("*.log") if int(it.stem) > int(path.stem))
-        last, booked = (later[0] - 1 if later else int(path.stem)), self._booked(writer)
+        last, booked = _last_record(path), self._booked(writer)
         if last > booked:
             words = f"records up to {last} of {writer}, of which the books have {booked}"
             self.too_early.append(Found("trimmed before the books had it", words))
+
+
+def _last_record(path: Path) -> int:
+    """The last whole one in a file; 0 where there is none. Its name promises one that a power cut may have
+    torn: nobody was told that it was on disk."""
+    data, end, last = path.read_bytes(), 0, 0
+    while (frame := frame_at(path.parent.name, data, end)) is not None:
+        last, end = frame.at.number, frame.end
+    return last
 
 
 class Parts:
