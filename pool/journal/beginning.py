@@ -28,3 +28,11 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     moment_s: int
     without_s: int = 0
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """Previous blocks of upstreams' work on which a writer credits nothing any more; its journal ended with
+    record `number` when it said so."""
+
+    number: int = 0
+    prevhashes: tuple[bytes, ...] = ()

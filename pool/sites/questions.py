@@ -18,7 +18,7 @@ from pool.books.edges.leases import Asked, EdgeRefused, Granted
 from pool.books.journal.credit_book import CreditsPage
 from pool.fleet.registry import ContainerRecord, KnownMachine, TenantRecord
 from pool.hub import Begin, HubAway, Plan, RouteEvent
-from pool.journal.beginning import Mark
+from pool.journal.beginning import Forgotten, Mark
 from pool.journal.frames import Place
 from pool.journal.inbox import Received, Want
 from pool.journal.records import Machine
@@ -119,7 +119,7 @@ class Site(Protocol):
     async def send_again(self, epoch: int, want: Want) -> None:
         """Something of its journal is missing."""
 
-    async def forgotten(self, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+    async def forgotten(self, epoch: int, prevhashes: Sequence[bytes]) -> Forgotten:
         """Those of these previous blocks on which nothing can be credited there any more."""
 
     async def changed(self, told: Told) -> None:

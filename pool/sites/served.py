@@ -18,7 +18,7 @@ import trio
 
 from pool.books.edges.leases import EdgeRefused
 from pool.edge import Edge
-from pool.journal.beginning import Mark
+from pool.journal.beginning import Forgotten, Mark
 from pool.journal.frames import Place
 from pool.journal.inbox import Want
 from pool.parts import Known
@@ -95,10 +95,11 @@ class Served:
         if epoch == self._membership.epoch:
             self._publisher.send_again(want)
 
-    async def forgotten(self, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+    async def forgotten(self, epoch: int, prevhashes: Sequence[bytes]) -> Forgotten:
         if epoch != self._membership.epoch:
-            return []
-        return await self._journal.forgotten(prevhashes)
+            return Forgotten()
+        said = await self._journal.forgotten(prevhashes)
+        return Forgotten(number=self._log.at.number, prevhashes=tuple(said))
 
     async def changed(self, told: Told) -> None:
         if told.number == self._membership.changes + 1:

@@ -37,6 +37,7 @@ from pool.fleet.registry import (
     TenantRecord,
 )
 from pool.hub import Begin, Hub
+from pool.journal.beginning import Forgotten
 from pool.journal.frames import Place
 from pool.journal.inbox import Want
 from pool.journal.records import Machine
@@ -238,17 +239,16 @@ class Sites:
         if (line := self._lines.get(edge)) is not None:
             line.send_again(epoch, want)
 
-    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> Forgotten:
         line, heard_s = self._lines.get(edge), self.remote.heard_s(edge)
         if line is None or heard_s is None or trio.current_time() - heard_s > SILENT_S:
-            return []
+            return Forgotten()
         with trio.move_on_after(FORGOTTEN_S):
             try:
-                said = await line.site.forgotten(epoch, prevhashes)
+                return await line.site.forgotten(epoch, prevhashes)
             except (LinkClosed, AnsweredWithError):
-                return []
-            return [it for it in said if it in prevhashes]
-        return []
+                return Forgotten()
+        return Forgotten()
 
     # Changes
 

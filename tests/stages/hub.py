@@ -19,6 +19,7 @@ from pool.books.store import Store
 from pool.chain.price_history import PriceHistory
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, load
+from pool.journal.beginning import Forgotten
 from pool.journal.frames import Place
 from pool.journal.inbox import Received, Want
 from tests.stages.books_by_name import shares_by_name
@@ -34,7 +35,7 @@ class LineToNobody:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, int, Place | Want]] = []
-        self.over: list[bytes] = []
+        self.forgotten_by: dict[str, Forgotten] = {}  # what an edge answers
 
     async def taken(self, edge: str, epoch: int, booked: Place) -> None:
         self.told.append((edge, epoch, booked))
@@ -42,8 +43,8 @@ class LineToNobody:
     async def send_again(self, edge: str, epoch: int, want: Want) -> None:
         self.told.append((edge, epoch, want))
 
-    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
-        return [it for it in prevhashes if it in self.over]
+    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> Forgotten:
+        return self.forgotten_by.get(edge, Forgotten())
 
 
 class Hub:

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import Connection
 
 from pool.books.journal.positions import uid_of
@@ -16,7 +17,7 @@ from pool.journal.frames import Place, frame_at
 from pool.journal.log import JournalLog
 from pool.journal.records import Batch, Machine, Noted, Rate, packed
 from pool.journal.segments import segments
-from stratum.tallies import Verdict
+from stratum.tallies import CREDIT, Verdict
 from tests.stages.journal import NOW_S, DiskInMemory, tally
 
 SEGMENT_BYTES = 500  # a few records
@@ -63,8 +64,9 @@ class SiteJournal:
         log2: int = 16,
         number: int | None = None,
         new: bool = True,
+        on_block: bytes | None = None,
     ) -> bytes:
-        """So many of one machine, in a record: as it is sent."""
+        """So many of one machine, in a record: as it is sent. `on_block`: on an upstream's work."""
         number = self.number(name) if number is None else number
         tenant, container, unit = name.split(".")
         machine = Machine(
@@ -79,11 +81,16 @@ class SiteJournal:
             new_container=new,
         )
         rate = 0 if self.rate is None else self.rate.number
+        credited = np.zeros(0 if on_block is None else count, dtype=CREDIT)
+        credited["hash"] = [secrets.token_bytes(16) for _ in credited]
+        credited["worker"], credited["rate"] = number, rate
+        credited["difficulty_log2"], credited["verdict"] = log2, verdict
         return self.say(
             tally(number, rate, log2, verdict, count),
             machines=(machine,),
             rates=() if self.rate is None else (self.rate,),
             accepted=count if verdict is Verdict.ACCEPTED else 0,
+            credited=() if on_block is None else ((on_block, credited.tobytes()),),
         )
 
     def say(
@@ -94,6 +101,7 @@ class SiteJournal:
         rates: tuple[Rate, ...] = (),
         accepted: int = 0,
         noted: tuple[Noted, ...] = (),
+        credited: tuple[tuple[bytes, bytes], ...] = (),
     ) -> bytes:
         """A record, with the opening of a file that begins with it."""
         before = self.log.at.number
@@ -105,6 +113,7 @@ class SiteJournal:
             machines=machines,
             rates=rates,
             noted=noted,
+            credited=credited,
         )
         self.log.append(packed(batch), self.moment_s, self.accepted)
         return b"".join(self.frames(before))

@@ -58,7 +58,7 @@ from pool.books.journal.positions import position_of
 from pool.books.journal.start import OVER_S
 from pool.books.store import Store
 from pool.chain.price_history import PriceHistory
-from pool.journal.beginning import Mark
+from pool.journal.beginning import Forgotten, Mark
 from pool.journal.disk import Disk
 from pool.journal.frames import Place
 from pool.journal.inbox import FREE_BYTES_MIN, Inbox, InboxUnusable, Received, Want
@@ -80,7 +80,7 @@ class Line(Protocol):
     async def send_again(self, edge: str, epoch: int, want: Want) -> None:
         """Something is missing."""
 
-    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> list[bytes]:
+    async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> Forgotten:
         """Those of these previous blocks on which nothing can be credited there any more; none where it does
         not answer."""
 
@@ -133,6 +133,8 @@ class RemoteEdge:
         self._ahead_s = 0.0  # when
         self._clock_late_s = 0.0  # its own, as it said last; it may be ahead
         self._step: tuple[int, float] | None = None  # of the books: to that record, all of then
+        self._forgot: frozenset[bytes] = frozenset()  # blocks, as it said at the last fold
+        self._forgotten_at: dict[bytes, int] = {}  # of these, what was credited is up to that record
 
     def heard(self, at_s: int | None, mark: Mark | None = None) -> None:
         """From its process, which lived at that moment and was told what was changed before; None: it does
@@ -187,9 +189,18 @@ class RemoteEdge:
             await self._line.taken(self.edge.name, self.edge.epoch, taken)
 
     async def forgotten(self, prevhashes: Sequence[bytes]) -> list[bytes]:
+        """Those that it has forgotten, and of which the books have all that it credited. That may come long
+        after its word: what it publishes gets lost, or waits here for its turn, while its answers come."""
         if self.over:
-            return list(prevhashes)
-        return await self._line.forgotten(self.edge.name, self.edge.epoch, prevhashes)
+            said = Forgotten(number=self.inbox.have.number, prevhashes=tuple(prevhashes))
+        else:
+            said = await self._line.forgotten(self.edge.name, self.edge.epoch, prevhashes)
+        # What was under way to its disk at its first word is there at the second.
+        both = self._forgot.intersection(said.prevhashes)
+        self._forgot = frozenset(said.prevhashes)
+        self._forgotten_at = {it: self._forgotten_at.get(it, said.number) for it in both}
+        booked = self.taker.position.at.number
+        return [it for it in prevhashes if self._forgotten_at.get(it, booked + 1) <= booked]
 
     @property
     def taken(self) -> bool:

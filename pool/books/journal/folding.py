@@ -246,9 +246,10 @@ class Folding:
         What was credited on them has been taken since. And an upstream that gives a block to some and takes
         it from all, before others have heard of it, would have what they do on it be too late.
         """
-        over = self._credits.kept
-        for source in self._sources:
-            over = await source.writer.forgotten(over)
+        over = kept = self._credits.kept
+        for source in self._sources:  # each is asked for all: one may need several folds until it says so
+            said = await source.writer.forgotten(kept)
+            over = [it for it in over if it in said]
         if gone := [it for it in over if it in self._over]:
             await self._in_thread(self._forget, gone)
         self._over = frozenset(over).difference(gone)

@@ -1,0 +1,120 @@
+"""Blocks of an upstream's work that all edges have forgotten: their hashes go when the books have every share
+that was credited on them, and not before, however late a journal comes. Otherwise what miners were told is
+accepted would be refused."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from pool.books.edges.leases import Granted
+from pool.books.edges.rows import reset_edge
+from pool.books.journal import folding
+from pool.books.journal.schema import upstream_tips
+from pool.books.store import Store
+from pool.journal.beginning import Forgotten
+from tests.stages.hub import Hub
+from tests.stages.journal import NOW_S
+from tests.stages.site_journal import SiteJournal
+
+NORTH, SOUTH = "north", "south"
+BLOCK = bytes(range(32))
+MANY_FOLDS = 5
+
+
+class TwoEdges:
+    """Both mine for the same upstream, and say how far they are as soon as they are asked."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.sites: dict[str, SiteJournal] = {}
+        self._granted: dict[str, Granted] = {}
+
+    async def begin(self) -> None:
+        for name in (NORTH, SOUTH):
+            self.sites[name] = self.hub.site(name)
+            self._granted[name] = await self.hub.begin(name, self.sites[name])
+
+    def share(self, name: str) -> None:
+        self.sites[name].share(f"acme.{name}.u1", on_block=BLOCK)
+
+    def forget(self, *names: str) -> None:
+        for name in names:
+            ends = Forgotten(number=self.sites[name].log.at.number, prevhashes=(BLOCK,))
+            self.hub.line.forgotten_by[name] = ends
+
+    async def publish(self, name: str) -> None:
+        await self.hub.send(name, self._granted[name], self.sites[name])
+
+    async def fold(self, times: int = MANY_FOLDS) -> None:
+        for _ in range(times):
+            await self.hub.folding.fold()
+            await self.hub.folding.forget_credits()
+
+    def known(self) -> list[int]:
+        """Of each block that there was, whether its hashes are known."""
+        with self.hub.store.read() as connection:
+            return [not it for it in connection.scalars(select(upstream_tips.c.forgotten))]
+
+
+@pytest.fixture
+async def edges(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoEdges:
+    monkeypatch.setattr(folding, "STEP_PAUSE_S", 0.0)
+    hub = Hub(store, tmp_path, NORTH, SOUTH)
+    await hub.start()
+    made = TwoEdges(hub)
+    await made.begin()
+    return made
+
+
+async def test_shares_of_a_journal_that_comes_late_are_booked_on_a_block_that_its_edge_has_left(
+    edges: TwoEdges,
+) -> None:
+    """What it publishes is lost for minutes, and its answers are not."""
+    edges.share(NORTH)
+    await edges.publish(NORTH)
+    edges.share(SOUTH)
+    edges.forget(NORTH, SOUTH)
+    await edges.fold()
+    await edges.publish(SOUTH)
+    await edges.fold()
+    assert edges.hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}
+
+
+async def test_what_was_under_way_to_the_disk_as_an_edge_answered_is_booked_too(edges: TwoEdges) -> None:
+    edges.share(NORTH)
+    await edges.publish(NORTH)
+    await edges.publish(SOUTH)
+    edges.forget(NORTH, SOUTH)
+    await edges.fold(times=1)
+    edges.share(SOUTH)
+    edges.forget(SOUTH)
+    await edges.fold()
+    await edges.publish(SOUTH)
+    await edges.fold()
+    assert edges.hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}
+
+
+async def test_a_block_is_forgotten_when_the_books_have_all_that_was_credited_on_it(edges: TwoEdges) -> None:
+    for name in (NORTH, SOUTH):
+        edges.share(name)
+        await edges.publish(name)
+    edges.forget(NORTH)
+    await edges.fold()
+    assert edges.known() == [True]
+    for _ in range(MANY_FOLDS):  # it goes on meanwhile, always a share ahead of the books
+        await edges.publish(SOUTH)
+        edges.sites[SOUTH].share("acme.south.u1")
+        edges.forget(SOUTH)
+        await edges.fold(times=1)
+    assert edges.known() == [False]
+
+
+async def test_a_journal_that_is_over_keeps_no_block(edges: TwoEdges) -> None:
+    for name in (NORTH, SOUTH):
+        edges.share(name)
+        await edges.publish(name)
+    edges.forget(NORTH)
+    await edges.hub.change(lambda it: reset_edge(it, SOUTH, NOW_S))
+    await edges.fold()
+    assert edges.known() == [False]
