@@ -373,7 +373,7 @@ class RemoteEdges:
         remote = self._open.get(edge.name)
         over = edge.retired_at_s is not None or edge.writer is None
         if over:
-            self._unopened.pop(edge.name, None)
+            self._opens(edge)
         if remote is not None:
             looked_at = remote.inbox.held is not None and edge.held is None
             if edge.held is not None and remote.inbox.held is None:
@@ -407,8 +407,10 @@ class RemoteEdges:
             if not over:
                 _, _, since_s = self._unopened.get(edge.name, (edge, "", trio.current_time()))
                 self._unopened[edge.name] = edge, str(error), since_s
+                self._folding.missing.add(edge.name)
             return
-        self._unopened.pop(edge.name, None)
+        if not over:
+            self._opens(edge)
         remote = RemoteEdge(edge, inbox, taker, self._line, lateness, told, self._wall_clock)
         remote.over = over
         if over:
@@ -419,6 +421,10 @@ class RemoteEdges:
         self._on_opened(remote)
         if not over and edge.host is not None and edge.held is None:
             await self._line.send_again(edge.name, edge.epoch, inbox.want)
+
+    def _opens(self, edge: EdgeRecord) -> None:
+        self._unopened.pop(edge.name, None)
+        self._folding.missing.discard(edge.name)
 
     def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker, Heard, Told]:
         with self._store.read() as connection:

@@ -108,6 +108,7 @@ class Folding:
     ) -> None:
         self._store, self._registry, self._credits = store, registry, credits
         self._sources: list[_Source] = []
+        self.missing: set[str] = set()  # edges whose journals cannot be taken now: some of it may be there
         self._fold_s = fold_s
         self._wall_clock = wall_clock
         self.on_noted = on_noted
@@ -246,7 +247,7 @@ class Folding:
         What was credited on them has been taken since. And an upstream that gives a block to some and takes
         it from all, before others have heard of it, would have what they do on it be too late.
         """
-        over = kept = self._credits.kept
+        over = kept = [] if self.missing else self._credits.kept
         for source in self._sources:  # each is asked for all: one may need several folds until it says so
             said = await source.writer.forgotten(kept)
             over = [it for it in over if it in said]

@@ -13,6 +13,7 @@ from pool.books.journal import folding
 from pool.books.journal.schema import upstream_tips
 from pool.books.store import Store
 from pool.journal.beginning import Forgotten
+from pool.journal.inbox import InboxUnusable
 from tests.stages.hub import Hub
 from tests.stages.journal import NOW_S
 from tests.stages.site_journal import SiteJournal
@@ -33,7 +34,10 @@ class TwoEdges:
     async def begin(self) -> None:
         for name in (NORTH, SOUTH):
             self.sites[name] = self.hub.site(name)
-            self._granted[name] = await self.hub.begin(name, self.sites[name])
+            await self.begin_one(name)
+
+    async def begin_one(self, name: str) -> None:
+        self._granted[name] = await self.hub.begin(name, self.sites[name])
 
     def share(self, name: str) -> None:
         self.sites[name].share(f"acme.{name}.u1", on_block=BLOCK)
@@ -107,6 +111,29 @@ async def test_a_block_is_forgotten_when_the_books_have_all_that_was_credited_on
         edges.sites[SOUTH].share("acme.south.u1")
         edges.forget(SOUTH)
         await edges.fold(times=1)
+    assert edges.known() == [False]
+
+
+async def test_shares_are_booked_of_an_edge_whose_copy_could_not_be_opened_meanwhile(edges: TwoEdges) -> None:
+    hub = edges.hub
+    edges.share(SOUTH)
+    await edges.publish(SOUTH)
+    edges.share(NORTH)
+    copy, away = hub.home / "inbox" / NORTH, hub.home / "away"
+    copy.rename(away)
+    copy.write_bytes(b"no directory")
+    await hub.start()
+    with pytest.raises(InboxUnusable):
+        await edges.begin_one(NORTH)
+    await edges.begin_one(SOUTH)
+    edges.forget(NORTH, SOUTH)
+    await edges.fold()
+    copy.unlink()
+    away.rename(copy)
+    await edges.begin_one(NORTH)
+    await edges.publish(NORTH)
+    await edges.fold()
+    assert hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}
     assert edges.known() == [False]
 
 
