@@ -228,10 +228,10 @@ FIGURES: Final = (
         part="block-out",
         measured=_block_out,
         limits=(
-            "Its file is written before it leaves, so that no kill loses it, and synced meanwhile; beside "
-            "that it is made hex and JSON, 3 MB, two ms in which the interpreter does nothing else, and read"
-            " by a node that is Python too. What lifts it: a third core; the transactions' part made hex "
-            "when the template comes."
+            "Its file is written before it leaves, so that no kill loses it, and synced meanwhile. The rest "
+            "is threads of one interpreter that wait for each other: for the file, for the commit of its "
+            "share, for what else the pool asks its node; and the node of the benchmark, Python too, on the "
+            "same two cores. What lifts it: a third core; a block's way in native code."
         ),
     ),
     Figure(

@@ -95,7 +95,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     wall_clock: Callable[[], float]
     part: tuple[int, int] = (0, 1)  # which of how many equal parts of the extranonces is handed out
     process: tuple[int, int] = (0, 1)  # which of how many processes serve miners at the same endpoints
-    tell_block: Callable[[bytes], None] = lambda block: None  # one of ours, for others' nodes
+    tell_block: Callable[[bytes], None] | None = None  # one of ours, for others' nodes
 
 
 class Books:

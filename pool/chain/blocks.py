@@ -17,6 +17,7 @@ import contextlib
 import enum
 import os
 import struct
+from binascii import hexlify
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -113,16 +114,49 @@ class BlockNode(Protocol):
 
     name: str
 
-    async def submit_block(self, block_hex: str) -> str | None:
-        """None for accepted, else the reason in BIP-22's words. Raises NodeError."""
+    async def submit_block(self, digits: Sequence[bytes]) -> str | None:
+        """Hex, in pieces. None for accepted, else the reason in BIP-22's words. Raises NodeError."""
 
     async def precious_block(self, hash_hex: str) -> None:
         """Prefer this block to others of the same work. Raises NodeError."""
 
 
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A full serialisation, in two pieces: it may have megabytes, which are not copied on their way. The
+    second one, which is a template's, is in hex digits too."""
+
+    head: bytes
+    rest: bytes = b""
+    rest_hex: bytes = b""
+
+    @property
+    def header(self) -> bytes:
+        """Its 80 bytes."""
+        return self.head[:80]
+
+    @property
+    def parent(self) -> bytes:
+        """The hash of the block before it, in internal order."""
+        return self.head[_PARENT]
+
+    @property
+    def whole(self) -> bytes:
+        """As it is on the wire between nodes."""
+        return self.head + self.rest
+
+    @property
+    def hex_pieces(self) -> tuple[bytes, bytes]:
+        """As a node is told it."""
+        return hexlify(self.head), self.rest_hex
+
+
 def noted(block: bytes, note: bytes) -> bytes:
     """A file's content."""
-    return block + note + _NOTE.pack(len(note), _NOTED) if note else block
+    return block + _behind(note)
+
+
+def _behind(note: bytes) -> bytes:
+    return note + _NOTE.pack(len(note), _NOTED) if note else b""
 
 
 def block_and_note(content: bytes) -> tuple[bytes, bytes]:
@@ -153,8 +187,8 @@ def log_found(solution: Solution, finder: str | None, *, forwarded: bool = False
     )
 
 
-def assemble_block(solution: Solution, template: Template) -> bytes:
-    """The full serialisation of the block that `solution` found on `template`."""
+def assemble_block(solution: Solution, template: Template) -> Block:
+    """The block that `solution` found on `template`."""
     work, coinbase = solution.job.work, solution.coinbase
     header = struct.pack(
         "<I32s32sIII",
@@ -165,14 +199,10 @@ def assemble_block(solution: Solution, template: Template) -> bytes:
         work.nbits,
         solution.nonce,
     )
-    return b"".join(
-        (
-            header,
-            compact_size(1 + len(template.transactions)),
-            coinbase if template.witness_commitment is None else with_witness(coinbase),
-            *(transaction.data for transaction in template.transactions),
-        )
-    )
+    transactions = template.transactions
+    count = compact_size(1 + len(transactions))
+    first = coinbase if template.witness_commitment is None else with_witness(coinbase)
+    return Block(header + count + first, transactions.data, transactions.data_hex)
 
 
 class BlockSubmitter:
@@ -187,7 +217,7 @@ class BlockSubmitter:
         *,
         tip_height: Callable[[], int],
         mine: Callable[[bytes], bool] = lambda note: True,
-        tell: Callable[[bytes], None] = lambda block: None,
+        tell: Callable[[bytes], None] | None = None,
     ) -> None:
         self._nodes = tuple(nodes)
         self._tell = tell
@@ -208,13 +238,14 @@ class BlockSubmitter:
         if not isinstance(template, Template):
             raise TypeError("the work was not made from a template")
         block = assemble_block(solution, template)
-        hash_internal = sha256d(block[:80])
+        hash_internal = sha256d(block.header)
         hash_hex = hash_internal[::-1].hex()
         if hash_internal != solution.hash_internal:
             # Ours is the one that counts to a node. Let the nodes say what it is worth.
             log.error("block_hash_differs", assembled=hash_hex, found=solution.hash_internal[::-1].hex())
         async with trio.open_nursery() as nursery:
-            file = await nursery.start(self._store, noted(block, note), template.height, hash_hex, on_stored)
+            content = block.head, block.rest, _behind(note)
+            file = await nursery.start(self._store, content, template.height, hash_hex, on_stored)
             return await self._submit(block, template.height, hash_hex, file)
 
     async def stored(self) -> frozenset[str]:
@@ -229,8 +260,9 @@ class BlockSubmitter:
         results, taken, siblings = [], set[bytes](), 0
         for height, hash_hex, path in await trio.to_thread.run_sync(_pending, self.directory, earlier):
             try:
-                block, _ = block_and_note(await trio.to_thread.run_sync(path.read_bytes))
-                if block[_PARENT] in taken or await trio.to_thread.run_sync(_has_sibling, path, block):
+                data, _ = block_and_note(await trio.to_thread.run_sync(path.read_bytes))
+                block = Block(data)
+                if block.parent in taken or await trio.to_thread.run_sync(_has_sibling, path, block):
                     await trio.to_thread.run_sync(path.rename, path.with_suffix(_SIBLING))
                     siblings += 1
                     continue
@@ -240,14 +272,14 @@ class BlockSubmitter:
             log.warning("block_resubmitted", height=height, hash=hash_hex)
             results.append(await self._submit(block, height, hash_hex, _File.of_earlier_run()))
             if results[-1].state in KEPT:
-                taken.add(block[_PARENT])
+                taken.add(block.parent)
         if siblings:
             log.warning("siblings_not_submitted", blocks=siblings)
         return tuple(results)
 
     async def _store(
         self,
-        content: bytes,
+        content: Sequence[bytes],
         height: int,
         hash_hex: str,
         on_stored: Callable[[], None],
@@ -278,18 +310,20 @@ class BlockSubmitter:
         file.over.set()
         on_stored()
 
-    async def _submit(self, block: bytes, height: int, hash_hex: str, file: "_File") -> BlockResult:
-        parent = block[_PARENT]
+    async def _submit(self, block: Block, height: int, hash_hex: str, file: "_File") -> BlockResult:
+        parent = block.parent
         if len(self._first) >= PARENTS_MAX and parent not in self._first:
             del self._first[next(iter(self._first))]
         preferred = self._first.setdefault(parent, hash_hex) == hash_hex
-        attempt = _Attempt(block.hex(), height, hash_hex, self._tip_height, preferred=preferred)
+        attempt = _Attempt(block.hex_pieces, height, hash_hex, self._tip_height, preferred=preferred)
         await file.written.wait()
-        log.info("block_submitted", height=height, hash=hash_hex, bytes=len(block), nodes=len(self._nodes))
-        self._tell(block)
+        size = len(block.head) + len(block.rest)
+        log.info("block_submitted", height=height, hash=hash_hex, bytes=size, nodes=len(self._nodes))
         async with trio.open_nursery() as nursery:
             for node in self._nodes:
                 nursery.start_soon(attempt.to_node, node)
+            if self._tell is not None:
+                self._tell(block.whole)
         results = tuple(attempt.results[node.name] for node in self._nodes)
         state = min((result.state for result in results), key=_ORDER.index)
         if preferred and state not in KEPT:
@@ -335,11 +369,17 @@ class _Attempt:
     """One block on its way to all nodes."""
 
     def __init__(
-        self, block_hex: str, height: int, hash_hex: str, tip_height: Callable[[], int], *, preferred: bool
+        self,
+        digits: Sequence[bytes],
+        height: int,
+        hash_hex: str,
+        tip_height: Callable[[], int],
+        *,
+        preferred: bool,
     ) -> None:
         self.results: dict[str, NodeResult] = {}
         self._preferred = preferred
-        self._block_hex = block_hex
+        self._digits = digits
         self._height = height
         self._hash_hex = hash_hex
         self._tip_height = tip_height
@@ -350,7 +390,7 @@ class _Attempt:
         while True:
             attempts += 1
             try:
-                verdict = await node.submit_block(self._block_hex)
+                verdict = await node.submit_block(self._digits)
             except RpcError as error:
                 self._finish(node, SubmitState.REFUSED, str(error), attempts)
                 return
@@ -397,13 +437,13 @@ class _Attempt:
             log.error("block_unreachable", reason=reason, **keys)
 
 
-def _write_durably(path: Path, block: bytes, written: Callable[[], None]) -> None:
+def _write_durably(path: Path, content: Sequence[bytes], written: Callable[[], None]) -> None:
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         _fsync_directory(path.parent.parent)
     with path.open("wb") as file:
         try:
-            file.write(block)
+            file.writelines(content)
             file.flush()
         except OSError:
             with contextlib.suppress(OSError):
@@ -446,11 +486,11 @@ def _pending(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, P
     return sorted(pending)[:PENDING_BLOCKS_MAX]
 
 
-def _has_sibling(path: Path, block: bytes) -> bool:
+def _has_sibling(path: Path, block: Block) -> bool:
     """Whether another block of ours on the same parent was accepted in an earlier run."""
     height, _, _ = path.stem.partition("-")
     for other in path.parent.glob(f"{height}-*{_ACCEPTED}"):
         with other.open("rb") as file:
-            if file.read(_PARENT.stop)[_PARENT] == block[_PARENT]:
+            if file.read(_PARENT.stop)[_PARENT] == block.parent:
                 return True
     return False

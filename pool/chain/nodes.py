@@ -7,6 +7,7 @@ Must not know: other nodes, jobs, sessions, what is in a block.
 """
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -185,9 +186,10 @@ class Node:
         _check_rules(template, chain)
         return template
 
-    async def submit_block(self, block_hex: str) -> str | None:
-        """submitblock: None for accepted, else the reason in BIP-22's words. Raises NodeError."""
-        verdict = await self.rpc.call("submitblock", block_hex, lane=Lane.BLOCKS)
+    async def submit_block(self, digits: Sequence[bytes]) -> str | None:
+        """submitblock, of hex in pieces: None for accepted, else the reason in BIP-22's words. Raises
+        NodeError."""
+        verdict = await self.rpc.call_with_hex("submitblock", digits, lane=Lane.BLOCKS)
         if verdict is not None and not isinstance(verdict, str):
             raise NodeSpokeNonsense("submitblock answered something that is no BIP-22 result")
         return None if verdict is None else one_line(verdict)

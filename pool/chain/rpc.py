@@ -9,6 +9,7 @@ Must not know: what the calls mean, other nodes, whether this one is healthy.
 import base64
 import enum
 import itertools
+from collections.abc import Sequence
 from contextlib import aclosing
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -146,33 +147,48 @@ class RpcClient:
 
         A number that is no integer is a Decimal, as it was written.
         """
-        with trio.move_on_after(timeout_s):
-            async with self._lanes[lane]:
-                return await self._call(method, params, answer_bytes_max)
-        raise NodeTimedOut(f"no complete answer to {method} within {timeout_s:g} s")
+        call_id = next(self._ids)
+        body = _body(call_id, method, params)
+        return await self._call(call_id, method, (body,), lane, timeout_s, answer_bytes_max)
+
+    async def call_with_hex(self, method: str, digits: Sequence[bytes], *, lane: Lane) -> Any:
+        """As `call`, with a single string, of hex digits, which is sent from the pieces that it is in: to put
+        together the megabytes of a block takes milliseconds."""
+        call_id = next(self._ids)
+        begin, end = _body(call_id, method, ("|",)).split(b"|")
+        body = (begin, *digits, end)
+        return await self._call(call_id, method, body, lane, ANSWER_TIMEOUT_S, ANSWER_BYTES_MAX)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
 
-    async def _call(self, method: str, params: tuple[object, ...], bytes_max: int) -> Any:
-        call_id = next(self._ids)
-        body = msgspec.json.encode({"jsonrpc": "1.0", "id": call_id, "method": method, "params": params})
-        header = await self._credentials.header()
-        status, answer = await self._post(body, header, bytes_max)
-        if status == httpx.codes.UNAUTHORIZED and await self._credentials.renewed(header):
-            status, answer = await self._post(body, await self._credentials.header(), bytes_max)
-        return _result(status, answer, call_id)
+    async def _call(
+        self, call_id: int, method: str, body: Sequence[bytes], lane: Lane, timeout_s: float, bytes_max: int
+    ) -> Any:
+        with trio.move_on_after(timeout_s):
+            async with self._lanes[lane]:
+                header = await self._credentials.header()
+                status, answer = await self._post(body, header, bytes_max)
+                if status == httpx.codes.UNAUTHORIZED and await self._credentials.renewed(header):
+                    status, answer = await self._post(body, await self._credentials.header(), bytes_max)
+                return _result(status, answer, call_id)
+        raise NodeTimedOut(f"no complete answer to {method} within {timeout_s:g} s")
 
-    async def _post(self, body: bytes, authorization: str | None, bytes_max: int) -> tuple[int, bytes]:
+    async def _post(
+        self, body: Sequence[bytes], authorization: str | None, bytes_max: int
+    ) -> tuple[int, bytes]:
         # A thread that read a cookie is waited for, whatever was cancelled meanwhile; and then the client,
         # which a pool closes when it stops, must not be asked.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._http.is_closed:
             raise NodeUnreachable("the connections to the node are closed: the pool stops")
-        headers = {} if authorization is None else {"Authorization": authorization}
-        request = self._http.build_request("POST", self._url, content=body, headers=headers)
-        request.stream = _Body(body)
+        headers = {"Content-Length": str(sum(map(len, body)))}
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        stream = _Body(body)
+        request = self._http.build_request("POST", self._url, content=stream, headers=headers)
+        request.stream = stream
         try:
             async with aclosing(await self._http.send(request, stream=True)) as response:
                 answer = bytearray()
@@ -193,13 +209,13 @@ class RpcClient:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A request's body, in one piece.
+    """A request's body.
 
     httpx's own is an async generator, which a connection that breaks in mid-request leaves behind unfinished.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._rest = iter((data,))
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._rest = iter(pieces)
 
     def __aiter__(self) -> Self:
         return self
@@ -208,6 +224,10 @@ class _Body(httpx.AsyncByteStream):
         for piece in self._rest:
             return piece
         raise StopAsyncIteration
+
+
+def _body(call_id: int, method: str, params: tuple[object, ...]) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "1.0", "id": call_id, "method": method, "params": params})
 
 
 class _RpcFailure(msgspec.Struct):

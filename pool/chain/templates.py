@@ -7,6 +7,7 @@ hex is decoded here, so that nothing can turn out malformed once a block is foun
 Must not know: which node answered, sessions, prices.
 """
 
+from binascii import unhexlify
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Annotated, Final
@@ -14,6 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from pool.chain.coinbase import CoinbaseHalves, build_coinbase
+from stratum import _engine
 from stratum.difficulty import BadTarget, target_from_nbits
 from stratum.job import Work
 from stratum.miners.channel import VERSION_MASK
@@ -53,12 +55,16 @@ class BadTemplate(ValueError):
     """An answer of getblocktemplate that must not be mined; the text names the field."""
 
 
-class TemplateTransaction(msgspec.Struct, frozen=True, gc=False):
-    """A transaction as the node wants it in the block."""
+class Transactions(msgspec.Struct, frozen=True, kw_only=True):
+    """Those that the node wants in the block, one behind the other, in the block's order. Each is in digits
+    too, as a node is told them: the block that is found does not wait until they are."""
 
-    data: bytes  # witness serialisation
-    txid_internal: bytes
-    fee_sat: int
+    data: bytes = b""  # witness serialisation
+    data_hex: bytes = b""
+    txids_internal: bytes = b""  # of 32 bytes each
+
+    def __len__(self) -> int:
+        return len(self.txids_internal) // 32
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,16 +78,11 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     curtime: int
     mintime: int
     coinbase_value_sat: int
-    transactions: tuple[TemplateTransaction, ...]
+    transactions: Transactions
     witness_commitment: bytes | None  # the scriptPubKey of the commitment output
     longpoll_id: str  # empty: this node knows no longpolling
     rules: tuple[str, ...]  # active ones, without their "!"
     signet_challenge: str | None = None  # hex, of a signet's blocks
-
-    @property
-    def fees_sat(self) -> int:
-        """What the transactions pay to the miner."""
-        return sum(transaction.fee_sat for transaction in self.transactions)
 
     @property
     def prevhash_hex(self) -> str:
@@ -157,17 +158,30 @@ def _checked_rules(raw: _RawTemplate) -> tuple[str, ...]:
     return tuple(rule.removeprefix("!") for rule in raw.rules)
 
 
-def _transactions(raws: list[_RawTransaction]) -> tuple[TemplateTransaction, ...]:
-    transactions = []
+def _transactions(raws: list[_RawTransaction]) -> Transactions:
+    if any(len(raw.data) % 2 or len(raw.txid) != 64 for raw in raws):
+        raise _bad_transaction(raws)
+    digits = b"".join([raw.data.encode() for raw in raws])
+    try:
+        data, txids = unhexlify(digits), unhexlify("".join([raw.txid for raw in raws]))
+    except ValueError:
+        raise _bad_transaction(raws) from None
+    last_first = txids[::-1]
+    internal = [last_first[at : at + 32] for at in range(len(last_first) - 32, -1, -32)]
+    return Transactions(data=data, data_hex=digits, txids_internal=b"".join(internal))
+
+
+def _bad_transaction(raws: list[_RawTransaction]) -> BadTemplate:
+    """Which it is, and why."""
     for index, raw in enumerate(raws):
         try:
-            data, txid = bytes.fromhex(raw.data), bytes.fromhex(raw.txid)
+            unhexlify(raw.data)
+            size = len(unhexlify(raw.txid))
         except ValueError:
-            raise BadTemplate(f"transactions[{index}]: data or txid is not hex") from None
-        if len(txid) != 32:
-            raise BadTemplate(f"transactions[{index}]: the txid has {len(txid)} bytes, not 32")
-        transactions.append(TemplateTransaction(data, txid[::-1], raw.fee))
-    return tuple(transactions)
+            return BadTemplate(f"transactions[{index}]: data or txid is not hex")
+        if size != 32:
+            return BadTemplate(f"transactions[{index}]: the txid has {size} bytes, not 32")
+    raise AssertionError("each of them is good")
 
 
 def _witness_commitment(raw: _RawTemplate) -> bytes | None:
@@ -243,22 +257,22 @@ def work_of(
 
 def branch_of(template: Template) -> tuple[bytes, ...]:
     """The merkle branch of its coinbase, whatever that pays."""
-    return merkle_branch([transaction.txid_internal for transaction in template.transactions])
+    return merkle_branch(template.transactions.txids_internal)
 
 
-def merkle_branch(txids_internal: Sequence[bytes]) -> tuple[bytes, ...]:
+def merkle_branch(txids_internal: bytes) -> tuple[bytes, ...]:
     """What the coinbase's txid is hashed with, level by level, to reach the merkle root.
 
-    `txids_internal` are all transactions but the coinbase, in the block's order.
+    `txids_internal` are all transactions but the coinbase, in the block's order, of 32 bytes each.
     """
     branch = []
-    right = list(txids_internal)  # one level of the tree without its leftmost node, the coinbase's
+    right = txids_internal  # one level of the tree without its leftmost node, the coinbase's
     while right:
-        branch.append(right[0])
-        rest = right[1:]
-        if len(rest) % 2:  # an odd level pairs its last node with itself
-            rest.append(rest[-1])
-        right = [sha256d(rest[i] + rest[i + 1]) for i in range(0, len(rest), 2)]
+        branch.append(right[:32])
+        rest = right[32:]
+        if len(rest) % 64:  # an odd level pairs its last node with itself
+            rest += rest[-32:]
+        right = _engine.sha256d(_engine.backend, rest, 64)
     return tuple(branch)
 
 

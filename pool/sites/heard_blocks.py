@@ -7,6 +7,7 @@ node that answers gives no block to one.
 Must not know: what blocks pay, who found them.
 """
 
+from binascii import hexlify
 from typing import Final
 
 import structlog
@@ -69,14 +70,14 @@ class HeardBlocks:
     async def _submit(self, block: bytes) -> None:
         async with trio.open_nursery() as nursery:
             for node in self._nodes.nodes:
-                nursery.start_soon(_give, node, block.hex())
+                nursery.start_soon(_give, node, hexlify(block))
 
 
-async def _give(node: Node, block_hex: str) -> None:
+async def _give(node: Node, digits: bytes) -> None:
     for pause_s in TRIES_S:
         await trio.sleep(pause_s)
         try:
-            verdict = await node.submit_block(block_hex)
+            verdict = await node.submit_block((digits,))
         except NodeError as error:
             log.warning("heard_block_not_given", node=node.name, reason=str(error))
         else:

@@ -109,7 +109,7 @@ QUESTIONS: Final[dict[str, tuple[str, Ask, Any]]] = {
     ),
     "job": ("getblocktemplate", job, TEMPLATE | {"default_witness_commitment": COMMITMENT}),
     "signet": ("getblocktemplate", lambda it: it.template(chain="signet"), TEMPLATE | SIGNET),
-    "block": ("submitblock", lambda it: it.submit_block("00"), "high-hash"),
+    "block": ("submitblock", lambda it: it.submit_block([b"00"]), "high-hash"),
     "preference": ("preciousblock", lambda it: it.precious_block(BEST), None),
     "tip": ("getblockcount", lambda it: it.tip_height(), None),
     "hash": ("getblockhash", lambda it: it.hash_at(5), None),
@@ -289,6 +289,6 @@ def test_every_question_that_the_pool_asks_is_in_the_table() -> None:
     asked = set()
     for source in Path(str(pool.__file__)).parent.rglob("*.py"):
         if not source.name.startswith("regtest"):
-            asked |= set(re.findall(r"""rpc\.call\(\s*"(\w+)\"""", source.read_text()))
+            asked |= set(re.findall(r"""rpc\.call(?:_with_hex)?\(\s*"(\w+)\"""", source.read_text()))
     assert len(asked) > 12
     assert asked == {method for method, _, _ in QUESTIONS.values()}

@@ -80,7 +80,7 @@ class Branches:
             later_s = template["curtime"] + at  # than the blocks before it
             raw = build_block(template, prev=parent, height=at, block_time=later_s, txs=[])
             parent = block_hash(raw)
-            assert await self.node.submit_block(raw) in (None, "inconclusive")
+            assert await self.node.submit_block([raw.encode()]) in (None, "inconclusive")
         assert await self.node.hash_at(await self.node.tip_height()) == parent
 
     def statuses(self, blocks: list[str]) -> set[str]:

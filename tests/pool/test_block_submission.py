@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -297,10 +297,10 @@ async def test_a_share_that_is_a_block_is_not_acknowledged_before_the_block_is_o
     begun, may, replied = trio.Event(), threading.Event(), trio.Event()
     write = pool.chain.blocks._write_durably
 
-    def slowly(path: Path, block: bytes, written: Callable[[], None]) -> None:
+    def slowly(path: Path, content: Sequence[bytes], written: Callable[[], None]) -> None:
         trio.from_thread.run_sync(begun.set)
         may.wait()
-        write(path, block, written)
+        write(path, content, written)
 
     monkeypatch.setattr(pool.chain.blocks, "_write_durably", slowly)
     monkeypatch.setattr(pool.chain.blocks, "DISK_TIMEOUT_S", float("inf"))

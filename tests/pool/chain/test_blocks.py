@@ -77,7 +77,7 @@ class Submission:
         template = template_of(solution)
         self.directory.mkdir(exist_ok=True)
         path = self.directory / f"{template.height}-{hash_hex(solution)}.blk"
-        path.write_bytes(assemble_block(solution, template))
+        path.write_bytes(assemble_block(solution, template).whole)
 
 
 # What a block is made of
@@ -102,7 +102,7 @@ def test_a_block_is_header_count_coinbase_and_transactions(count: int) -> None:
     entries = transactions(count)
     solution = a_solution(transactions=entries)
     template = template_of(solution)
-    data = assemble_block(solution, template)
+    data = assemble_block(solution, template).whole
     block = CBlock.deserialize(data)
     assert bytes(block.GetHash()) == solution.hash_internal
     assert block.hashMerkleRoot == block.calc_merkle_root()
@@ -118,14 +118,14 @@ def test_a_block_is_header_count_coinbase_and_transactions(count: int) -> None:
 def test_without_a_commitment_the_coinbase_has_no_witness() -> None:
     solution = a_solution(default_witness_commitment=None)
     template = template_of(solution)
-    assert assemble_block(solution, template)[81:] == solution.coinbase
+    assert assemble_block(solution, template).whole[81:] == solution.coinbase
 
 
 def test_rolled_version_bits_and_time_are_those_that_were_hashed() -> None:
     work = work_on(parse_template(template_result()))
     solution = solve(work, version=work.version | 0x1FFFE000, ntime=work.ntime + 7)
     template = template_of(solution)
-    block = CBlock.deserialize(assemble_block(solution, template))
+    block = CBlock.deserialize(assemble_block(solution, template).whole)
     assert bytes(block.GetHash()) == solution.hash_internal
     assert block.nVersion == 0x3FFFE000
     assert block.nTime == work.ntime + 7
@@ -135,7 +135,7 @@ def test_a_block_of_more_than_252_transactions_has_a_longer_count() -> None:
     entries = transactions(250) * 2
     solution = a_solution(transactions=entries)
     template = template_of(solution)
-    assert assemble_block(solution, template)[80:83] == b"\xfd" + struct.pack("<H", 501)
+    assert assemble_block(solution, template).whole[80:83] == b"\xfd" + struct.pack("<H", 501)
 
 
 async def test_work_that_is_not_from_a_template_is_a_bug(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bitcoin.core import CBlock
 from pool.chain.addresses import script_for
 from pool.chain.blocks import STALE_BLOCKS, BlockSubmitter, SubmitState, assemble_block
 from pool.chain.nodes import Node, NodeConfig
-from pool.chain.templates import Template
+from pool.chain.templates import Template, Transactions
 from stratum.job import Solution, Work
 from tests.fakes.bitcoinds import FakeBitcoind, refuses_connections
 from tests.histories.solving import hash_hex, solve, template_of, work_on
@@ -68,8 +68,8 @@ async def test_consensus_accepts_our_blocks_with_transactions(count: int, tmp_pa
             solution = await chain.mine()
             assert len(solution.job.work.branch) == count.bit_length()
             block = await chain.node.rpc.call("getblock", hash_hex(solution), 1)
-            txids = [transaction.txid_internal[::-1].hex() for transaction in template.transactions]
-            assert block["tx"][1:] == txids
+            txids = [bytes.fromhex(txid)[::-1] for txid in block["tx"][1:]]
+            assert b"".join(txids) == template.transactions.txids_internal
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def with_wrong_bits(work: Work, template: Template) -> Work:
     return msgspec.structs.replace(work, nbits=0x207FFFFE)
 
 
-def with_a_transaction_missing(work: Work, template: Template) -> Work:
-    fewer = msgspec.structs.replace(template, transactions=template.transactions[:-1])
+def with_its_transactions_missing(work: Work, template: Template) -> Work:
+    fewer = msgspec.structs.replace(template, transactions=Transactions())
     return msgspec.structs.replace(work, origin=fewer)
 
 
@@ -171,7 +171,7 @@ def with_a_transaction_missing(work: Work, template: Template) -> Work:
         (of_another_height, "bad-cb-height"),
         (with_a_wrong_commitment, "bad-witness-merkle-match"),
         (with_a_wrong_branch, "bad-txnmrklroot"),
-        (with_a_transaction_missing, "bad-txnmrklroot"),
+        (with_its_transactions_missing, "bad-txnmrklroot"),
         (on_an_unknown_block, "prev-blk-not-found"),
         (before_its_parents, "time-too-old"),
         (in_the_future, "time-too-new"),
@@ -203,7 +203,7 @@ async def test_a_block_file_cut_short_by_a_crash_is_refused_and_put_aside(tmp_pa
         directory = tmp_path / "pool" / "blocks"
         directory.mkdir(parents=True)
         path = directory / f"{template.height}-{hash_hex(solution)}.blk"
-        path.write_bytes(assemble_block(solution, template)[:-10])
+        path.write_bytes(assemble_block(solution, template).whole[:-10])
         (result,) = await chain.submitter.resubmit_pending(await chain.submitter.stored())
         assert result.state is SubmitState.REFUSED
         assert result.nodes[0].reason == "Block decode failed (-22)"

@@ -160,10 +160,10 @@ async def test_a_verdict_on_a_block_is_a_word_or_nothing() -> None:
     fake = FakeBitcoind()
     fake.verdicts = ["high-hash", None, 5]  # type: ignore[list-item]
     node = node_of(fake)
-    assert await node.submit_block("00") == "high-hash"
-    assert await node.submit_block("00") is None
+    assert await node.submit_block([b"00"]) == "high-hash"
+    assert await node.submit_block([b"00"]) is None
     with pytest.raises(NodeSpokeNonsense, match="no BIP-22 result"):
-        await node.submit_block("00")
+        await node.submit_block([b"00"])
 
 
 # Failing over, and back

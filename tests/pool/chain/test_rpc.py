@@ -234,6 +234,22 @@ async def test_a_call_carries_method_parameters_and_credentials_and_brings_the_r
     assert node.connections == 1  # kept open: a block must not wait for a handshake
 
 
+async def test_a_string_that_is_sent_in_pieces_is_one(tmp_path: Path) -> None:
+    node = NodeWithACookie(tmp_path / ".cookie")
+    node.start("first")
+    pieces = b"00" * 300, b"", b"ff" * 2_000_000
+    async with connected(node, Credentials(cookie_file=node.cookie_file)) as client:
+        assert await client.call_with_hex("submitblock", pieces, lane=Lane.BLOCKS) == [
+            b"".join(pieces).decode()
+        ]
+        node.start("second")  # refused once, and sent again, whole
+        assert await client.call_with_hex("submitblock", pieces, lane=Lane.BLOCKS) == [
+            b"".join(pieces).decode()
+        ]
+    assert [call["method"] for call in node.calls] == ["submitblock"] * 3
+    assert node.connections == 1
+
+
 FAULTS: list[tuple[Callable[[], NodeThatAnswers], type[NodeError], str]] = [
     (NodeThatAnswersSlowly, NodeTimedOut, "no complete answer to getblockcount within 0.05 s"),
     (NodeThatDripsItsAnswer, NodeTimedOut, "no complete answer to getblockcount within 0.05 s"),
@@ -299,17 +315,19 @@ async def test_a_node_that_hangs_up_while_a_block_is_sent_is_unreachable() -> No
 
     async with connected(NodeThatHangsUpInTheRequest()) as client:
         with pytest.raises(NodeUnreachable, match="the connection broke"):
-            await client.call("submitblock", "00" * 4_000_000)
+            await client.call_with_hex("submitblock", [b"00" * 4_000_000], lane=Lane.BLOCKS)
 
 
-async def test_a_node_that_does_not_read_is_given_up() -> None:
+async def test_a_node_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.chain.rpc, "ANSWER_TIMEOUT_S", 0.2)
+
     class NodeThatDoesNotRead(NodeThatAnswers):
         async def serve(self, stream: trio.SocketStream) -> None:
             await trio.sleep_forever()
 
     async with connected(NodeThatDoesNotRead()) as client:
         with pytest.raises(NodeTimedOut):
-            await client.call("submitblock", "00" * 4_000_000, timeout_s=0.2)
+            await client.call_with_hex("submitblock", [b"00" * 4_000_000], lane=Lane.BLOCKS)
 
 
 async def test_an_error_leaves_the_client_usable() -> None:

@@ -12,7 +12,7 @@ from pool.chain.templates import (
     NTIME_AHEAD_MAX_S,
     TRANSACTIONS_MAX,
     BadTemplate,
-    TemplateTransaction,
+    Transactions,
     merkle_branch,
     merkle_root,
     parse_template,
@@ -35,12 +35,13 @@ def transaction(number: int = 0, **changes: Any) -> dict[str, Any]:
 def test_a_template_is_read_with_its_hashes_turned_into_internal_order() -> None:
     txid, prevhash = "01" + "00" * 31, "02" + "00" * 31
     template = parse_template(
-        template_result(previousblockhash=prevhash, transactions=[transaction(txid=txid, fee=1234)])
+        template_result(previousblockhash=prevhash, transactions=[transaction(txid=txid)])
     )
     assert template.prevhash_internal == bytes(31) + b"\x02"
     assert template.prevhash_hex == prevhash
-    assert template.transactions == (TemplateTransaction(bytes.fromhex(DATA), bytes(31) + b"\x01", 1234),)
-    assert template.fees_sat == 1234
+    assert template.transactions == Transactions(
+        data=bytes.fromhex(DATA), data_hex=DATA.encode(), txids_internal=bytes(31) + b"\x01"
+    )
     assert template.height == 101
     assert template.version == 0x20000000
     assert template.nbits == 0x207FFFFF
@@ -90,6 +91,11 @@ def test_work_carries_the_header_fields_and_the_times_that_a_node_accepts() -> N
         ({"transactions": [{"txid": "00" * 32}]}, "missing required field `data` - at `$.transactions[0]`"),
         ({"transactions": [transaction(), transaction(data="ab" * 59)]}, "at `$.transactions[1].data`"),
         ({"transactions": [transaction(data="zz" * 60)]}, "transactions[0]: data or txid is not hex"),
+        ({"transactions": [transaction(data="a" * 121)] * 2}, "transactions[0]: data or txid is not hex"),
+        ({"transactions": [transaction(), transaction(data="ab " * 60)]}, "transactions[1]: data or txid"),
+        ({"transactions": [transaction(data='"' * 120)]}, "transactions[0]: data or txid is not hex"),
+        ({"transactions": [transaction(data="\u0661" * 120)]}, "transactions[0]: data or txid is not hex"),
+        ({"transactions": [transaction(txid="0 " * 32)]}, "transactions[0]: data or txid is not hex"),
         ({"transactions": [transaction(txid="00" * 31)]}, "transactions[0]: the txid has 31 bytes, not 32"),
         ({"transactions": [transaction(fee=-1)]}, "at `$.transactions[0].fee`"),
         ({"coinbasevalue": None}, "missing required field `coinbasevalue`"),
@@ -169,13 +175,13 @@ def naive_root(txids: list[bytes]) -> bytes:
     txids=st.lists(st.binary(min_size=32, max_size=32), max_size=20),
 )
 def test_branch_and_coinbase_give_the_root_of_the_whole_tree(coinbase: bytes, txids: list[bytes]) -> None:
-    assert merkle_root(coinbase, merkle_branch(txids)) == naive_root([sha256d(coinbase), *txids])
+    assert merkle_root(coinbase, merkle_branch(b"".join(txids))) == naive_root([sha256d(coinbase), *txids])
 
 
 @pytest.mark.parametrize("count", range(21))
 def test_the_branch_is_as_deep_as_the_tree(count: int) -> None:
     txids = [bytes([number]) * 32 for number in range(count)]
-    branch = merkle_branch(txids)
+    branch = merkle_branch(b"".join(txids))
     assert len(branch) == count.bit_length()
     assert merkle_root(b"coinbase", branch) == naive_root([sha256d(b"coinbase"), *txids])
 
@@ -189,4 +195,4 @@ def test_the_root_of_a_real_block() -> None:
     )
     payment = bytes.fromhex("f4184fc596403b9d638783cf57adfe4c75c605f6356fbc91338530e9831e9e16")[::-1]
     root = bytes.fromhex("7dac2c5666815c17a3b36427de37bb9d2e2c5ccec3f8633eb91a4205cb4c10ff")[::-1]
-    assert merkle_root(coinbase, merkle_branch([payment])) == root
+    assert merkle_root(coinbase, merkle_branch(payment)) == root

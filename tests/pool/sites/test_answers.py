@@ -104,7 +104,7 @@ def block(
     """One that was found, and its hash."""
     template = parse_template(template_result(curtime=at_s))
     solution = solve(work_on(template, payout_script=payout_script, salt=salt))
-    return assemble_block(solution, template), hash_hex(solution)
+    return assemble_block(solution, template).whole, hash_hex(solution)
 
 
 @pytest.fixture
