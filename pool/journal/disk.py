@@ -53,6 +53,16 @@ class Disk:
         """The file has the other one's content, or its own: nothing in between."""
         by.replace(path)
 
+    def put(self, path: Path, draft: Path, data: bytes) -> None:
+        """The file with that content, on disk before it has its name."""
+        descriptor = self.create(draft)
+        try:
+            self.write_all(descriptor, data)
+            self.sync(descriptor)
+        finally:
+            self.close(descriptor)
+        self.replace(path, draft)
+
     def remove(self, path: Path) -> None:
         """A file, if it is there."""
         path.unlink(missing_ok=True)

@@ -104,16 +104,8 @@ class JournalLog:
         if not there:
             return
         path = there[-1][1]
-        new = path.with_suffix(".settled")
         try:
-            data = path.read_bytes()
-            descriptor = self._disk.create(new)
-            try:
-                self._disk.write_all(descriptor, data)
-                self._disk.sync(descriptor)
-            finally:
-                self._disk.close(descriptor)
-            self._disk.replace(path, new)
+            self._disk.put(path, path.with_suffix(".settled"), path.read_bytes())
             self._disk.sync_directory(self.directory)
         except OSError as error:
             raise self._fail(error) from error

@@ -28,9 +28,10 @@ from pool.edge import Edge
 from pool.edges.edge import Edge as EdgeAsked
 from pool.garbage import collect_rarely
 from pool.hub import HubAway
+from pool.journal.alike import make_alike
 from pool.journal.disk import Disk
 from pool.journal.log import JournalUnusable, writer_directories
-from pool.journal.second_copy import TwoDisks, make_alike
+from pool.journal.second_copy import TwoDisks
 from pool.parts import Known
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.runner import Machines, Runner, runner_of
