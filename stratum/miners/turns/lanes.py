@@ -2,19 +2,19 @@
 them that are dear, the talk of these sources, and all that is of strangers, which has a tenth of a core while
 anybody mines.
 
-Costs are in lines that Python answers, of which one is 10 to 15 us. Must not know: what a turn is for.
+Costs are in lines that Python answers, of which one is some 10 us. Must not know: what a turn is for.
 """
 
 from stratum.miners.turns.connection_limits import ConnectionLimits, Place, Standing
 from stratum.miners.turns.turns import Lane, Waiting
 
 # Turns that are given before everybody else comes to his. A site that comes back shakes hands as fast as that
-# goes; while anybody mines a third of the time is for others: 22,400 machines still shake hands in 9 s.
+# goes; while anybody mines half of the time, nearly, is for others: 22,400 machines shake hands in 9 s.
 HANDSHAKE_COST_PER_ROUND = 256
 HANDSHAKE_COST_BESIDE_MINERS = 128
 HANDSHAKE_REST_S = 0.001
 # Of known sources too, what takes arithmetic: a machine costs five times what one of V1 does until it mines.
-# While anybody mines two thirds of the time are for others, and those who come on V1 do not wait behind it.
+# While anybody mines three quarters of the time are for others, and who comes on V1 does not wait behind it.
 DEAR_COST_BESIDE_MINERS = 64
 DEAR_REST_S = 0.002
 # Of sources that nobody knows, while anybody mines: some 400 connections a second. The first of a new site
