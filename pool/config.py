@@ -312,12 +312,15 @@ def _durations(table: PowerTable) -> Durations:
 def _site(file: File, base: Path) -> SiteSettings | None:
     if (table := file.edge) is None:
         return None
-    second = table.second_journal
+    named = table.second_journal
+    second = None if named is None else path_in(base, named, "edge: second_journal")
+    if second is not None and second.resolve() == path_in(base, file.pool.data_dir, "").resolve():
+        raise BadConfig("edge: second_journal: is data_dir, and is to be a directory on another disk")
     return SiteSettings(
         name=table.name,
         nats=_nats(table, base, "edge"),
         alone_hours=table.alone_hours,
-        second_journal=None if second is None else path_in(base, second, "edge: second_journal"),
+        second_journal=second,
     )
 
 

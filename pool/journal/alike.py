@@ -82,10 +82,10 @@ class _Copies:
                 instead_of=ends[self._home],
             )
         for first in sorted(self._unlike):
-            paths = self._paths(first)
-            content = _content(_put_together(first, paths), paths)
-            for path in paths:
-                if content and _read(path) != content:
+            copies = {path: _read(path) for path in self._paths(first)}
+            content = _content(_put_together(first, copies), copies)
+            for path, data in copies.items():
+                if content and data != content:
                     if first <= ends[path.parent]:
                         log.warning("journal_file_put_back", file=str(path))
                     disk.put(path, path.with_suffix(".copied"), content)
@@ -105,18 +105,19 @@ class _Copies:
             if first not in beside:
                 before = None
                 continue
-            paths = self._paths(first)
-            records = _put_together(first, paths) if first in self._unlike else list(_records(paths[0]))
+            ours, theirs = ((path, _read(path)) for path in self._paths(first))
+            unlike = first in self._unlike
+            records = _put_together(first, dict((ours, theirs))) if unlike else list(_records(*ours))
             if records:
                 if before is not None:
                     _check_follows(before, records[0])
                 before = records[-1]
 
 
-def _put_together(first: int, paths: tuple[Path, Path]) -> list[_Record]:
+def _put_together(first: int, copies: dict[Path, bytes]) -> list[_Record]:
     """What a file's copies have: one behind the other, from its first record on."""
     found: dict[int, _Record] = {}
-    for record in (it for path in paths for it in _records(path)):
+    for record in (it for copy in copies.items() for it in _records(*copy)):
         other = found.setdefault(record.at.number, record)
         if other.at != record.at:
             raise _went_different_ways(other, record)
@@ -129,10 +130,11 @@ def _put_together(first: int, paths: tuple[Path, Path]) -> list[_Record]:
                 " what its name says, take this one away: it is put back from there"
             )
         if number > wanted:
+            ours, theirs = copies
             raise JournalUnusable(
-                f"record {wanted} is whole neither in {paths[0]} nor in {paths[1]}, and record {number} is:"
-                " both were acknowledged. Keep copies of both files. If the books have what is in them, take"
-                " them away, and start again"
+                f"record {wanted} is whole neither in {ours} nor in {theirs}, and record {number} is: both"
+                " were acknowledged. Keep copies of both files. If the books have what is in them, take them"
+                " away, and start again"
             )
     for before, record in pairwise(records):
         _check_follows(before, record)
@@ -154,31 +156,32 @@ def _went_different_ways(one: _Record, other: _Record) -> JournalUnusable:
     )
 
 
-def _content(records: list[_Record], paths: tuple[Path, Path]) -> bytes:
+def _content(records: list[_Record], copies: dict[Path, bytes]) -> bytes:
     """What both copies are to be: one that has all records, without what a crash tore where one has nothing
     of that; else the records by themselves."""
     whole = b"".join(it.packed for it in records)
     if not whole:
         return b""
-    return min((it for it in map(_read, paths) if it.startswith(whole)), key=len, default=whole)
+    return min((it for it in copies.values() if it.startswith(whole)), key=len, default=whole)
 
 
 def _first_of(directory: Path) -> int:
     """The number of the first file with a whole record; 0: there is none."""
-    found = (first for first, path in segments(directory) if any(True for _ in _records(path)))
+    found = (first for first, path in segments(directory) if any(True for _ in _records(path, _read(path))))
     return next(found, 0)
 
 
 def _last_of(directory: Path) -> int:
     """The number of the last whole record, wherever its file is damaged; 0: there is none."""
     found = (
-        max((it.at.number for it in _records(path)), default=0) for _, path in reversed(segments(directory))
+        max((it.at.number for it in _records(path, _read(path))), default=0)
+        for _, path in reversed(segments(directory))
     )
     return next(filter(None, found), 0)
 
 
-def _records(path: Path) -> Iterator[_Record]:
-    data = _read(path)
+def _records(path: Path, data: bytes) -> Iterator[_Record]:
+    """Those that are whole, wherever they are."""
     for it in frames_behind(path.parent.name, data, 0):
         yield _Record(path, it.at, it.before, data[it.end - HEAD.size - len(it.body) : it.end])
 

@@ -8,6 +8,7 @@ Blocks. Must not know: what a record says.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ class TwoDisks(Disk):
         self._home, self._second = home, second
         self._others: dict[int, int] = {}  # descriptors there, by ours
         self.failed: str | None = None  # why there is no second copy any more
+        # While a descriptor there is used: whoever trims may find meanwhile that the disk is broken, and the
+        # next file or socket that is opened has a number that was closed.
+        self._turn = threading.Lock()
 
     def create(self, path: Path) -> int:
         descriptor = super().create(path)
@@ -58,8 +62,13 @@ class TwoDisks(Disk):
         self._there(super().remove, path)
 
     def close(self, descriptor: int) -> None:
-        self._also(super().close, descriptor)
-        self._others.pop(descriptor, None)
+        with self._turn:
+            there = self._others.pop(descriptor, None)
+        if there is not None:
+            try:
+                super().close(there)
+            except OSError as error:
+                self._fail(error)
         super().close(descriptor)
 
     def free_bytes(self, path: Path) -> int:
@@ -76,7 +85,9 @@ class TwoDisks(Disk):
             if not there.parent.is_dir():
                 there.parent.mkdir(mode=0o700)
                 super(TwoDisks, self).sync_directory(there.parent.parent)
-            self._others[descriptor] = open_there(there)
+            with self._turn:
+                if self.failed is None:
+                    self._others[descriptor] = open_there(there)
 
         self._there(opened, path)
 
@@ -88,16 +99,24 @@ class TwoDisks(Disk):
                 self._fail(error)
 
     def _also(self, work: Callable[[int], object], descriptor: int) -> None:
-        if self.failed is None and (there := self._others.get(descriptor)) is not None:
+        with self._turn:
+            there = self._others.get(descriptor)
+            if there is None:
+                return
             try:
                 work(there)
+                return
             except OSError as error:
-                self._fail(error)
+                failed = error
+        self._fail(failed)
 
     def _fail(self, error: OSError) -> None:
-        self.failed = error.strerror or str(error)
+        with self._turn:
+            if self.failed is not None:
+                return
+            self.failed = error.strerror or str(error)
+            for there in self._others.values():
+                with suppress(OSError):  # the disk is broken: whatever it says
+                    os.close(there)
+            self._others.clear()
         log.error("second_journal_failed", directory=str(self._second), reason=self.failed)
-        for there in self._others.values():
-            with suppress(OSError):  # the disk is broken: whatever it says
-                os.close(there)
-        self._others.clear()

@@ -204,7 +204,7 @@ class TwoDisksOfEdge(TwoDisks, DiskOfEdge):
 
     def each_alone(self) -> DiskOfEdge:
         """Before a process writes to both."""
-        self._others, self.failed = {}, "nobody writes to both yet"
+        self.in_use(Path(), Path()).failed = "nobody writes to both yet"
         return self
 
 

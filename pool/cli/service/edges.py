@@ -4,6 +4,7 @@ The commands are the hub's: they work while it runs (through its socket), and on
 does not.
 """
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -88,7 +89,8 @@ def serve(
 
     async def site(path: Path) -> None:
         settings = load_config(path)
-        with held(settings.data_dir):
+        second = None if settings.site is None else settings.site.second_journal
+        with held(settings.data_dir), nullcontext() if second is None else held(second):
             await EdgeSite(settings, path).run()
 
     until_signal(partial(site, config.absolute()))

@@ -1,7 +1,9 @@
 """A journal on two disks: whichever is lost, the other has every record that was acknowledged."""
 
+import os
 import shutil
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from structlog.testing import capture_logs
@@ -139,3 +141,31 @@ def test_what_the_first_disk_does_not_take_is_not_acknowledged(
     monkeypatch.setattr(site.disk, "write", full)
     with pytest.raises(Exception, match="No space left"):
         site.write(1)
+
+
+def test_a_disk_that_is_found_broken_by_who_trims_is_let_go_of_when_nobody_writes_to_it(
+    site: TwoDiskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's file or socket has the number next: the record would be written there."""
+    site.write(12)
+    there, write = set(site.disk._others.values()), Disk.write
+    trims, closed = Thread(target=site.log.trim, args=(site.log.at,)), list[bool]()
+
+    def broken(path: Path, missing_ok: bool = False) -> None:
+        if path.is_relative_to(site.second):
+            raise OSError(5, "Input/output error")
+
+    def written(descriptor: int, data: memoryview) -> int:
+        if descriptor in there:
+            closed.append(not site.disk._turn.locked())
+            trims.start()
+        return write(site.disk, descriptor, data)
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    monkeypatch.setattr(site.disk, "write", written)
+    site.log._disk.write_all(max(site.disk._others), b"a record")
+    trims.join()
+    assert closed == [False]
+    assert site.disk.failed == "Input/output error"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(there.pop())
