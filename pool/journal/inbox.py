@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from pool.journal.disk import Disk
-from pool.journal.frames import BODY_BYTES_MAX, HEAD, MARK, Frame, Place, frame_at
+from pool.journal.frames import BODY_BYTES_MAX, HEAD, MARK, Frame, Place, frame_at, frames_behind
 from pool.journal.records import Batch, Opening, unpacked
 from pool.journal.segments import segment_path, segments
 
@@ -247,6 +247,7 @@ class Inbox:
             end, body = 0, b""
             while (frame := frame_at(self.writer, data, end)) is not None and self._follows(frame, last):
                 self._at, end, body = frame.at, frame.end, frame.body
+            self._keep_damaged(segment_path(self.directory, last), data, end)
             if self._at is None:
                 self._remove(last)
             else:
@@ -262,6 +263,18 @@ class Inbox:
             assert self._descriptor is not None
             self._disk.sync(self._descriptor)
         self._disk.sync_directory(self.directory)
+
+    def _keep_damaged(self, path: Path, data: bytes, end: int) -> None:
+        """What is whole behind a damaged record is asked for again, and kept: its writer's disk may be lost,
+        and then this is all that there is of it."""
+        behind = [it.at.number for it in frames_behind(self.writer, data, end)]
+        if not behind or max(behind) <= self.booked.number:
+            return
+        kept = self.directory / "quarantine" / f"{path.stem}.damaged"
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        self._disk.put(kept, kept.with_suffix(".new"), data)
+        self._disk.sync_directory(kept.parent)
+        log.error("inbox_damaged", file=str(path), first=behind[0], last=behind[-1], kept=str(kept))
 
     def _follows(self, frame: Frame, first: int) -> bool:
         if self._at is None:

@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 
 from pool.journal.disk import Disk
-from pool.journal.frames import Place, frame_at, framed
+from pool.journal.frames import Place, framed, frames_behind
 from pool.journal.records import VERSION, Opening, packed
 from pool.journal.segments import Walk, segment_path, segments
 
@@ -159,7 +159,7 @@ class JournalLog:
     def _check_taken(self, first: int) -> None:
         """No file is begun in the place of one with records: nobody has taken those."""
         path = segment_path(self.directory, first)
-        if path.exists() and frame_at(self.writer, path.read_bytes(), 0) is not None:
+        if path.exists() and any(True for _ in frames_behind(self.writer, path.read_bytes(), 0)):
             raise JournalUnusable(f"{path} has records that the books have not taken")
 
     def _begin_file(self, moment_s: int) -> None:

@@ -44,14 +44,27 @@ def segments(directory: Path) -> list[tuple[int, Path]]:
 
 
 def end_of(directory: Path) -> Place:
-    """The last whole record of a journal's files, as far as its last file goes by itself."""
-    for _, path in reversed(segments(directory)):
-        data, end, at = path.read_bytes(), 0, Place()
+    """The last whole record of a journal's files, as far as its last file goes by itself. Raises
+    JournalDamaged where more is whole in it: what ends before that is taken for a copy that was put back."""
+    for first, path in reversed(segments(directory)):
+        data, end, at = path.read_bytes(), 0, Place(first - 1)
         while (frame := frame_at(directory.name, data, end)) is not None:
             at, end = frame.at, frame.end
-        if at.number:
+        check_torn(path, data[end:], end, at.number)
+        if end:
             return at
     return Place()
+
+
+def check_torn(path: Path, rest: bytes, offset: int, number: int) -> None:
+    """That what is there behind that record, the last one that is whole from the beginning on, was torn by a
+    crash. Raises JournalDamaged."""
+    behind = next(frames_behind(path.parent.name, rest, 0), None)
+    if behind is not None:
+        raise JournalDamaged(
+            f"{path} is damaged at byte {offset}, behind record {number}: record {behind.at.number} behind it"
+            " is whole, so what is between them was acknowledged"
+        )
 
 
 class Walk:
@@ -129,12 +142,7 @@ class Walk:
         that was acknowledged, or it is damage."""
         assert self._file is not None
         at = self.at or Place(int(self._file.stem) - 1)
-        behind = next(frames_behind(self._writer, rest, 0), None)
-        if behind is not None:
-            raise JournalDamaged(
-                f"{self._file} is damaged at byte {self._offset}, behind record {at.number}: record"
-                f" {behind.at.number} behind it is whole, so what is between them was acknowledged"
-            )
+        check_torn(self._file, rest, self._offset, at.number)
         later = [it for it in there if it[0] > int(self._file.stem)]
         if not later:
             return False

@@ -21,7 +21,7 @@ from pool.books.store import Store, open_engine
 from pool.journal.frames import Place, frame_at
 from pool.journal.log import writers
 from pool.journal.records import Opening, unpacked
-from pool.journal.segments import JournalDamaged, Walk, segments
+from pool.journal.segments import JournalDamaged, Walk, check_torn, segments
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +112,10 @@ def go_on_behind(connection: Connection, data_dir: Path) -> None:
 def _first(directory: Path) -> tuple[int, bytes, Opening] | None:
     """The oldest record that is there: its number, the digest of the one before it, and what it says."""
     for number, path in segments(directory):
-        frame = frame_at(directory.name, path.read_bytes(), 0)
+        data = path.read_bytes()
+        frame = frame_at(directory.name, data, 0)
         if frame is None:
+            check_torn(path, data, 0, number - 1)  # else what is whole in it would be said to be missing
             continue
         opening = unpacked(frame.body)
         if not isinstance(opening, Opening):

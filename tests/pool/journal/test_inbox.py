@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool.journal import inbox as inboxes
-from pool.journal.frames import Place, framed
+from pool.journal.frames import HEAD, Place, framed
 from pool.journal.inbox import Inbox, InboxUnusable, Received, Want
 from pool.journal.records import Batch, packed
 from pool.journal.segments import Walk, segments
@@ -168,6 +169,43 @@ def test_a_restart_goes_on_in_the_same_file_and_cuts_what_was_torn(tmp_path: Pat
     assert again.have == places(site)[4]
     again.receive(b"".join(frames))
     assert whole(site, again)
+
+
+@pytest.mark.parametrize("record", [0, 1])
+def test_a_copy_that_is_damaged_is_kept_for_who_looks_and_asked_for_again(
+    tmp_path: Path, site: SiteJournal, record: int
+) -> None:
+    """Its writer's disk may be lost: what is whole behind the damage is in no other place then."""
+    inbox = opened(tmp_path, site)
+    inbox.receive(b"".join(site.frames()))
+    inbox.close()
+    first, path = segments(inbox.directory)[-1]
+    assert site.log.at.number > first + record, "there is one behind it"
+    data = bytearray(path.read_bytes())
+    start = 0 if record == 0 else len(site.frames(first - 1)[0])
+    data[start + HEAD.size] ^= 1
+    path.write_bytes(data)
+    with capture_logs() as logs:
+        again = opened(tmp_path, site)
+    assert again.have == places(site)[first + record - 2]
+    kept = again.directory / "quarantine" / f"{path.stem}.damaged"
+    assert kept.read_bytes() == data
+    assert [(it["event"], it["first"], it["last"], it["kept"]) for it in logs] == [
+        ("inbox_damaged", first + record + 1, site.log.at.number, str(kept))
+    ]
+    again.receive(b"".join(site.frames(again.have.number)))
+    assert whole(site, again)
+
+
+def test_of_a_damaged_copy_that_the_books_have_nothing_is_kept(tmp_path: Path, site: SiteJournal) -> None:
+    inbox = opened(tmp_path, site)
+    inbox.receive(b"".join(site.frames()))
+    inbox.close()
+    _, path = segments(inbox.directory)[-1]
+    path.write_bytes(b"\0" + path.read_bytes()[1:])
+    again = opened(tmp_path, site, site.log.at)
+    assert again.have == site.log.at
+    assert not (again.directory / "quarantine").exists()
 
 
 def test_a_copy_that_is_lost_begins_with_the_file_that_the_books_are_in(

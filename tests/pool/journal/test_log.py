@@ -12,7 +12,7 @@ from pool.journal.disk import Disk
 from pool.journal.frames import HEAD, Place, framed
 from pool.journal.log import JournalLog, JournalUnusable, writer_directories, writers
 from pool.journal.records import Batch, Opening, packed, unpacked
-from pool.journal.segments import JournalDamaged, segments
+from pool.journal.segments import JournalDamaged, end_of, segments
 from tests.fakes.disks import DiskThatLoses, broken, disk_full
 
 BOOK = "ab" * 16
@@ -144,6 +144,26 @@ def test_a_bit_that_flipped_anywhere_is_damage_unless_it_is_in_the_last_record(b
         with pytest.raises(JournalDamaged, match=r"damaged at byte \d+, behind record \d+: record \d+"):
             found += [accepted(it.body) for it in books.log.walk(Place()).frames()]
         assert found == []
+
+
+@pytest.mark.parametrize("record", [0, 1, 2])
+def test_a_journal_does_not_end_before_a_record_that_is_damaged(books: Books, record: int) -> None:
+    """The hub would say of it that it was put back from a copy, and is to be removed."""
+    books.restart()
+    starts = [0]
+    for number in range(1, 4):
+        starts.append(books.file.stat().st_size)
+        books.append(number)
+    assert end_of(books.log.directory) == books.log.at
+    whole = books.file.read_bytes()
+    at = starts[record] + HEAD.size
+    books.file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(
+        JournalDamaged, match=rf"damaged at byte {starts[record]}, behind record {record + 1}"
+    ):
+        end_of(books.log.directory)
+    books.file.write_bytes(whole[:-1])
+    assert end_of(books.log.directory).number == books.log.at.number - 1, "that was torn"
 
 
 def test_a_record_that_is_missing_in_the_middle_is_never_skipped(books: Books) -> None:
@@ -406,6 +426,12 @@ def test_records_that_nobody_took_are_never_written_over(books: Books) -> None:
     books.log = books.opened()
     with pytest.raises(JournalUnusable, match="records that the books have not taken"):
         books.log.begin(Place(), 5, 0)
+    damaged = bytearray(books.file.read_bytes())
+    damaged[HEAD.size] ^= 1  # of its first record
+    books.file.write_bytes(damaged)
+    with pytest.raises(JournalUnusable, match="records that the books have not taken"):
+        books.log.begin(Place(), 5, 0)
+    assert books.file.read_bytes() == damaged
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -303,6 +303,29 @@ async def test_what_is_missing_between_books_that_were_put_back_and_the_journal_
 
 
 @pytest.mark.sqlite_suffices
+async def test_what_is_whole_in_a_damaged_file_is_not_missing(booked: JournalOnStore) -> None:
+    """Books that were put back would go on behind it, without what the journal has."""
+    worker = booked.worker("acme.c01.u1")
+    await booked.folding.fold()
+    before = row_of(booked)
+    for _ in range(2):
+        await booked.journal.commit(tally(worker, booked.epoch, count=4))
+        await booked.folding.fold()
+        booked.restart()
+    _, path = segments(writers(booked.home.path)[0])[0]
+    whole = path.read_bytes()
+    path.write_bytes(b"\0" + whole[1:])
+    put_back(booked, before)
+    for look in (missing, go_on_behind):
+        with booked.store.write() as connection, pytest.raises(JournalDamaged, match="is damaged at byte 0"):
+            look(connection, booked.home.path)
+    path.write_bytes(whole)
+    booked.restart()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 8}
+    proven(booked)
+
+
+@pytest.mark.sqlite_suffices
 async def test_a_period_is_over_when_the_journal_of_it_is_in_the_books(booked: JournalOnStore) -> None:
     worker = booked.worker("acme.c01.u1")
     await booked.journal.commit(tally(worker, booked.epoch))
