@@ -56,38 +56,73 @@ class Holder(Protocol):
 class Place:
     """One connection, as its limits see it. `holder` is set by who was given the place, at once."""
 
-    __slots__ = ("holder", "source", "standing")
+    __slots__ = ("after", "before", "holder", "source", "standing")
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.standing = Standing.WAITING
         self.holder: Holder | None = None
+        self.before: Place | None = None  # its neighbours in the row that it is in
+        self.after: Place | None = None
+
+
+class _Row:
+    """Places of one source, oldest first. Each knows its neighbours: an OrderedDict is 100 bytes."""
+
+    __slots__ = ("_newest", "oldest", "size")
+
+    def __init__(self) -> None:
+        self.oldest: Place | None = None
+        self._newest: Place | None = None
+        self.size = 0
+
+    def add(self, place: Place) -> None:
+        before, self._newest = self._newest, place
+        place.before = before
+        if before is None:
+            self.oldest = place
+        else:
+            before.after = place
+        self.size += 1
+
+    def remove(self, place: Place) -> None:
+        before, after = place.before, place.after
+        place.before = place.after = None
+        if before is None:
+            self.oldest = after
+        else:
+            before.after = after
+        if after is None:
+            self._newest = before
+        else:
+            after.before = before
+        self.size -= 1
 
 
 class _Crowd:
     """Places of one standing, oldest first; knows at once which source has most of them."""
 
     def __init__(self) -> None:
-        self._places: dict[str, OrderedDict[Place, None]] = {}
+        self._rows: dict[str, _Row] = {}
         self._sources: dict[int, OrderedDict[str, None]] = {}  # by how many places they have
         self._most = 0
         self.size = 0
 
     def add(self, place: Place) -> None:
-        places = self._places.get(place.source)
-        if places is None:
-            places = self._places[place.source] = OrderedDict()
-        places[place] = None
+        row = self._rows.get(place.source)
+        if row is None:
+            row = self._rows[place.source] = _Row()
+        row.add(place)
         self.size += 1
-        self._counted(place.source, len(places) - 1, len(places))
+        self._counted(place.source, row.size - 1, row.size)
 
     def remove(self, place: Place) -> None:
-        places = self._places[place.source]
-        del places[place]
+        row = self._rows[place.source]
+        row.remove(place)
         self.size -= 1
-        self._counted(place.source, len(places) + 1, len(places))
-        if not places:
-            del self._places[place.source]
+        self._counted(place.source, row.size + 1, row.size)
+        if not row.size:
+            del self._rows[place.source]
 
     def _counted(self, source: str, before: int, after: int) -> None:
         empty: OrderedDict[str, None] | None = None
@@ -105,14 +140,17 @@ class _Crowd:
             self._most = after  # the largest shrinks by one at a time
 
     def count(self, source: str) -> int:
-        return len(self._places.get(source, ()))
+        row = self._rows.get(source)
+        return 0 if row is None else row.size
 
     def most(self) -> tuple[str, int]:
         """The source with most places here, and how many; there is one."""
         return next(iter(self._sources[self._most])), self._most
 
     def oldest(self, source: str) -> Place:
-        return next(iter(self._places[source]))
+        oldest = self._rows[source].oldest
+        assert oldest is not None
+        return oldest
 
 
 class ConnectionLimits:
@@ -123,7 +161,8 @@ class ConnectionLimits:
         self.sessions = 0
         self.closed: str | None = None  # why nobody is let in at all
         self.draining: str | None = None  # why nobody new is let in, while those who are here leave
-        self._counts: dict[str, int] = {}  # connections, by source
+        # Connections by source, and its one string that all of them have.
+        self._counts: dict[str, tuple[str, int]] = {}
         self._crowds = {standing: _Crowd() for standing in Standing if standing is not Standing.GONE}
         self._known: OrderedDict[str, None] = OrderedDict()  # that mined last is last
 
@@ -151,9 +190,10 @@ class ConnectionLimits:
             why = self._make_room(source)
             if why is not None:
                 return why
+        source, before = self._counts.get(source, (source, 0))
+        self._counts[source] = source, before + 1
         place = Place(source)
         self.sessions += 1
-        self._counts[source] = self.count(source) + 1
         self._crowds[Standing.WAITING].add(place)
         return place
 
@@ -173,9 +213,9 @@ class ConnectionLimits:
         place.standing = standing
         if standing is Standing.GONE:
             self.sessions -= 1
-            self._counts[place.source] -= 1
-            if not self._counts[place.source]:
-                del self._counts[place.source]
+            source, before = self._counts.pop(place.source)
+            if before > 1:
+                self._counts[source] = source, before - 1
             place.holder = None
         else:
             self._crowds[standing].add(place)
@@ -194,7 +234,7 @@ class ConnectionLimits:
 
     def count(self, source: str) -> int:
         """Connections of a source."""
-        return self._counts.get(source, 0)
+        return self._counts.get(source, (source, 0))[1]
 
     def _make_room(self, source: str) -> str | None:
         """For one of this source more; or why there is none."""

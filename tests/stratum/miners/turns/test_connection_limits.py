@@ -236,7 +236,7 @@ def test_the_books_of_the_door_are_those_of_who_is_here(
     door = ConnectionLimits(
         ConnectionBounds(sessions_max=12, sessions_per_address_max=8, half_open_per_address_max=4)
     )
-    here: list[Guest] = []
+    here: list[Guest] = []  # who came to his standing last is last
     for address, step, at in steps:
         if step == "enter":
             guest = come(door, address)
@@ -245,6 +245,9 @@ def test_the_books_of_the_door_are_those_of_who_is_here(
         elif here:
             chosen = here[at % len(here)]
             if isinstance(step, Standing):
+                if chosen.place.standing is not step:
+                    here.remove(chosen)
+                    here.append(chosen)
                 door.stands(chosen.place, step)
             else:
                 door.leave(chosen.place)
@@ -253,10 +256,24 @@ def test_the_books_of_the_door_are_those_of_who_is_here(
         assert door.mining == sum(guest.place.standing is MINING for guest in here)
         for source in {source_of(it) for it in (CONTAINER, OTHER, "2001:db8::1")}:
             assert door.count(source) == sum(guest.place.source == source for guest in here) <= 8
+            for standing, crowd in door._crowds.items():
+                of_source = [it.place for it in here if it.place.source == source]
+                there = [place for place in of_source if place.standing is standing]
+                assert crowd.count(source) == len(there)
+                assert not there or crowd.oldest(source) is there[0]
     for guest in here:
         door.leave(guest.place)
     assert door.sessions == 0
-    assert not any(crowd._places or crowd._sources or crowd.size for crowd in door._crowds.values())
+    assert not any(crowd._rows or crowd._sources or crowd.size for crowd in door._crowds.values())
+
+
+@pytest.mark.parametrize("source", [CONTAINER, "2001:db8:1:2::/64"])
+def test_all_of_a_source_have_one_string_for_it(source: str) -> None:
+    """Each connection brings its own."""
+    door = ConnectionLimits(ConnectionBounds())
+    guests = crowd(door, 2, "".join(list(source.removesuffix("/64"))))
+    assert guests[0].place.source == source
+    assert guests[0].place.source is guests[1].place.source
 
 
 def test_a_source_that_mines_is_known_from_then_on_and_the_known_are_bounded(
