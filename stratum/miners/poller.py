@@ -7,7 +7,6 @@ the round instead, and rotates, so that nobody is left behind.
 
 import select
 import selectors
-import socket
 from typing import Any, NamedTuple, Protocol
 
 from stratum._engine import Engine
@@ -31,13 +30,13 @@ class Poller(Protocol):
     def fileno(self) -> int:
         """A descriptor that is readable when any socket is ready."""
 
-    def register(self, sock: socket.socket, data: Any) -> None:
+    def register(self, descriptor: int, data: Any) -> None:
         """Watch for READ."""
 
-    def modify(self, sock: socket.socket, events: int, data: Any) -> None:
+    def modify(self, descriptor: int, events: int, data: Any) -> None:
         """Watch for these instead; for none, only errors may still be told."""
 
-    def unregister(self, sock: socket.socket) -> None: ...
+    def unregister(self, descriptor: int) -> None: ...
 
     def poll(self, events_max: int) -> Round:
         """What is ready, without waiting.
@@ -60,18 +59,16 @@ if hasattr(select, "epoll"):
             self.fileno = self._epoll.fileno
             self.close = self._epoll.close
 
-        def register(self, sock: socket.socket, data: Any) -> None:
-            descriptor = sock.fileno()
+        def register(self, descriptor: int, data: Any) -> None:
             self._epoll.register(descriptor, select.EPOLLIN)
             self._data.extend([None] * (descriptor + 1 - len(self._data)))
             self._data[descriptor] = data
 
-        def modify(self, sock: socket.socket, events: int, data: Any) -> None:
+        def modify(self, descriptor: int, events: int, data: Any) -> None:
             mask = select.EPOLLIN if events & READ else 0
-            self._epoll.modify(sock.fileno(), mask | (select.EPOLLOUT if events & WRITE else 0))
+            self._epoll.modify(descriptor, mask | (select.EPOLLOUT if events & WRITE else 0))
 
-        def unregister(self, sock: socket.socket) -> None:
-            descriptor = sock.fileno()
+        def unregister(self, descriptor: int) -> None:
             self._epoll.unregister(descriptor)
             self._data[descriptor] = None
 
@@ -93,20 +90,20 @@ class SelectorPoller:
         self.fileno = self._selector.fileno
         self.close = self._selector.close
 
-    def register(self, sock: socket.socket, data: Any) -> None:
-        self._selector.register(sock, READ, data)
+    def register(self, descriptor: int, data: Any) -> None:
+        self._selector.register(descriptor, READ, data)
 
-    def modify(self, sock: socket.socket, events: int, data: Any) -> None:
-        if sock not in self._selector.get_map():
-            self._selector.register(sock, events, data)
+    def modify(self, descriptor: int, events: int, data: Any) -> None:
+        if descriptor not in self._selector.get_map():
+            self._selector.register(descriptor, events, data)
         elif events:
-            self._selector.modify(sock, events, data)
+            self._selector.modify(descriptor, events, data)
         else:
-            self._selector.unregister(sock)
+            self._selector.unregister(descriptor)
 
-    def unregister(self, sock: socket.socket) -> None:
-        if sock in self._selector.get_map():
-            self._selector.unregister(sock)
+    def unregister(self, descriptor: int) -> None:
+        if descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
 
     def poll(self, events_max: int) -> Round:
         return Round([(key.data, events) for key, events in self._selector.select(0)], [], [])

@@ -111,7 +111,6 @@ class Switchboard:
         )
         self._connection_limits = connection_limits
         self.lanes = Lanes(connection_limits)
-        self._arrivals: set[Arrival] = set()
         self._answers: list[tuple[Connection, bytes]] = []  # of this round of turns, to be said at its end
         self.traces = Traces()
 
@@ -150,7 +149,6 @@ class Switchboard:
             sock,
             address,
             place,
-            all_that_wait=self._arrivals,
             begin=begin or self._begin,
             on_end=self._ended,
         )
@@ -165,7 +163,7 @@ class Switchboard:
         if self.lanes.crowded and arrival.has_left:
             arrival.end("left")
             return GONE_COST
-        data = receive(arrival.sock, RECV_BYTES)
+        data = receive(arrival.sock.fileno(), RECV_BYTES)
         if data is not None and b"\n" not in data and len(data) in (0, RECV_BYTES):
             arrival.end("line too long" if data else "left")
             return GONE_COST
@@ -224,8 +222,10 @@ class Switchboard:
         self._connection_limits.closed = reason
         for connection in list(self.connections):
             self.drop(connection, reason)
-        for arrival in list(self._arrivals):
-            arrival.end(reason)
+        for lane in self.lanes.all:
+            for arrival in lane.arriving:
+                assert isinstance(arrival, Arrival)
+                arrival.end(reason)
 
     def open_door(self) -> None:
         """Let miners in again."""

@@ -88,7 +88,7 @@ class Sv2Connection:
         address: str,
         place: Place,
     ) -> None:
-        of.poller.register(sock, self)
+        of.poller.register(sock.fileno(), self)
         self._watched: int | None = READ  # what the poller tells of; nothing of who has left
         self._sock = sock
         self.address, self.source = address, place.source
@@ -209,7 +209,7 @@ class Sv2Connection:
             self._wait_for_turn()
 
     def _read(self) -> None:
-        data = receive(self._sock, RECV_BYTES)
+        data = receive(self._sock.fileno(), RECV_BYTES)
         if data == b"":
             self._left = "left"
             self._watch(None)
@@ -450,7 +450,7 @@ class Sv2Connection:
         if events == self._watched:
             return
         if events is None:
-            self._of.poller.unregister(self._sock)
+            self._of.poller.unregister(self._sock.fileno())
         else:
-            self._of.poller.modify(self._sock, events, self)
+            self._of.poller.modify(self._sock.fileno(), events, self)
         self._watched = events

@@ -21,7 +21,7 @@ class Arrival:
     OSError of it is the connection's end. `on_end` is told why it came to nothing.
     """
 
-    __slots__ = ("_all", "_begin", "_on_end", "address", "place", "sock")
+    __slots__ = ("_begin", "_on_end", "_waits", "address", "place", "sock")
 
     def __init__(
         self,
@@ -29,7 +29,6 @@ class Arrival:
         address: str,
         place: Place,
         *,
-        all_that_wait: set["Arrival"],
         begin: Callable[["Arrival"], int],
         on_end: Callable[["Arrival", str], None],
     ) -> None:
@@ -38,8 +37,7 @@ class Arrival:
         self.place = place
         self._begin = begin
         self._on_end = on_end
-        self._all = all_that_wait
-        all_that_wait.add(self)
+        self._waits = True
         place.holder = self
 
     def make_room(self) -> None:
@@ -47,21 +45,21 @@ class Arrival:
 
     def end(self, reason: str) -> None:
         """Close it, if nobody serves it yet."""
-        if self in self._all:
-            self._all.remove(self)
+        if self._waits:
+            self._waits = False
             self.sock.close()
             self._on_end(self, reason)
 
     def take_turn(self) -> int:
         """Serve it from now on."""
-        if self not in self._all:
+        if not self._waits:
             return 0
         try:
             cost = self._begin(self)
         except OSError:  # it left before we came to it, or the kernel cannot watch another one
             self.end("connection lost")
             return GONE_COST
-        self._all.discard(self)
+        self._waits = False
         return cost
 
     @property

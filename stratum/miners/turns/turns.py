@@ -7,7 +7,8 @@ turns in rounds, and leaves the time between them to others. Must not know: what
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -59,6 +60,9 @@ class Turns(Generic[Item]):
                 return item
         return None
 
+    def __iter__(self) -> Iterator[Item]:
+        return chain.from_iterable(self._waiting.values())
+
     def __len__(self) -> int:
         return self._size
 
@@ -98,6 +102,11 @@ class Lane:
         """It has left: what nobody waits for must not be kept until its turn."""
         self._arriving.discard(source, waiting)
         self._begun.discard(source, waiting)
+
+    @property
+    def arriving(self) -> tuple[Waiting, ...]:
+        """Those who have had no turn yet."""
+        return tuple(self._arriving)
 
     def _next(self) -> Waiting | None:
         self._since_arrival += 1

@@ -5,7 +5,6 @@ Time is virtual where a test needs it to pass; the sockets, the engine and the p
 
 import errno
 import os
-import socket
 from collections.abc import Callable
 from functools import partial
 
@@ -348,7 +347,7 @@ async def test_kernel_that_cannot_watch_another_socket_costs_that_connection_onl
         good = await server.mining("acme.c01.good")
         register = server.board.poller.register
 
-        def refuse(sock: socket.socket, data: object) -> None:
+        def refuse(descriptor: int, data: object) -> None:
             raise OSError(errno.ENOSPC, "fs.epoll.max_user_watches")
 
         server.board.poller.register = refuse  # type: ignore[method-assign]

@@ -355,6 +355,20 @@ async def test_of_a_source_that_comes_for_ever_nothing_is_kept_that_has_made_roo
             end.close()
 
 
+async def test_a_door_that_closes_lets_those_go_who_have_had_no_turn_yet() -> None:
+    async with running() as server:
+        pairs = [socket.socketpair() for _ in range(3)]
+        for number, (mine, _) in enumerate(pairs):
+            mine.setblocking(False)
+            server.board.arrive(mine, f"192.0.2.{number}", entered(server, f"192.0.2.{number}"))
+        server.board.close_door("no bitcoin node answers")
+        assert server.connection_limits.sessions == 0
+        assert server.board.dropped == {"no bitcoin node answers": 3}
+        for _, peer in pairs:
+            with peer:
+                assert peer.recv(1) == b""
+
+
 def entered(server: LoopbackServer, address: str) -> Place:
     place = server.connection_limits.enter(address)
     assert isinstance(place, Place)

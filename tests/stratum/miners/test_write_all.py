@@ -4,7 +4,7 @@ import errno
 import socket
 
 from stratum._engine import send_all
-from stratum.miners.connection import Connection, write_all
+from stratum.miners.connection import Connection, SocketConnection, write_all
 from stratum.miners.traces.traces import Traces
 from tests.stages.sockets import LoopbackServer, Miner, serving
 from tests.stages.waiting import until
@@ -99,6 +99,20 @@ async def test_who_left_is_told_nothing_and_who_is_gone_is_dropped() -> None:
         assert await good.line() == b"job"
         await until(lambda: not connections[1].open)
         assert len(server.board.connections) == 1
+
+
+async def test_the_number_of_a_socket_that_is_closed_is_somebody_elses_and_is_not_used_again() -> None:
+    async with serving() as server:
+        connection = connection_of(server, await server.mining())
+        assert isinstance(connection, SocketConnection)
+        number = connection.descriptor
+        server.board.drop(connection, "left")
+        mine, others = socket.socketpair()
+        with mine, others:
+            others.send(b"what another miner says")
+            assert mine.fileno() == number
+            assert connection.read(100) == b"", "it has left"
+            assert mine.recv(100) == b"what another miner says"
 
 
 async def test_what_is_not_read_waits_up_to_the_bound_and_comes_whole() -> None:

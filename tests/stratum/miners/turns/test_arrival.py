@@ -16,7 +16,6 @@ class Door:
     def __init__(self, error: OSError | None = None) -> None:
         self.served = 0
         self.ended: list[str] = []
-        self.waiting: set[Arrival] = set()
         self.peer, sock = socket.socketpair()
         self._error = error
         self.place = Place("192.0.2.1")
@@ -24,7 +23,6 @@ class Door:
             sock,
             "192.0.2.1",
             self.place,
-            all_that_wait=self.waiting,
             begin=self._begin,
             on_end=lambda arrival, reason: self.ended.append(reason),
         )
@@ -46,7 +44,7 @@ class Door:
 def test_it_is_served_once() -> None:
     with Door() as door:
         assert (door.arrival.take_turn(), door.arrival.take_turn()) == (SERVED, 0)
-        assert (door.served, door.waiting, door.ended) == (1, set(), [])
+        assert (door.served, door.ended) == (1, [])
         door.arrival.end("too late")
         assert door.arrival.sock.fileno() >= 0, "it is somebody else's by now"
 
@@ -56,7 +54,7 @@ def test_it_makes_room_without_ever_having_been_served() -> None:
         assert door.place.holder is door.arrival
         door.arrival.make_room()
         door.arrival.make_room()
-        assert (door.ended, door.waiting) == ([MADE_ROOM], set())
+        assert door.ended == [MADE_ROOM]
         assert door.peer.recv(1) == b""
         assert (door.arrival.take_turn(), door.served) == (0, 0)
 
@@ -64,7 +62,7 @@ def test_it_makes_room_without_ever_having_been_served() -> None:
 def test_what_cannot_be_served_is_closed() -> None:
     with Door(OSError("no space left on device")) as door:
         assert door.arrival.take_turn() == GONE_COST
-        assert (door.ended, door.waiting) == (["connection lost"], set())
+        assert door.ended == ["connection lost"]
         assert door.peer.recv(1) == b""
 
 
