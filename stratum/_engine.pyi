@@ -133,7 +133,8 @@ class Engine:
         Nothing is pinned with another extranonce1: what was pinned stays with the one that it was pinned for.
         """
     def authorise(self, session: int, name: bytes, worker: int) -> None: ...
-    def set_version_mask(self, session: int, mask: int) -> None: ...
+    def set_version_mask(self, session: int, mask: int) -> bool:
+        """False: it has that one already."""
     def pin_difficulty(self, session: int, difficulty_log2: int, from_seq: int) -> None:
         """Work that comes with from_seq or later counts 2**difficulty_log2 a share; restarts vardiff's count.
 

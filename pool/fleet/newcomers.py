@@ -31,7 +31,7 @@ NEW_PER_CONNECTION_MAX: Final = 16
 # A site that is built out (22,400 machines) and connects for the first time may be behind one source.
 NEW_PER_SOURCE_MAX: Final = 32_768
 NEW_PER_TENANT_MAX: Final = 49_152
-NEW_MAX: Final = 65_536  # 48 MiB: 360 bytes a name where its container has many, 770 at most
+NEW_MAX: Final = 65_536  # 45 MiB: 290 bytes a name where its container has many, 720 at most
 # Whose connections are gone, until the next commit: only a database that makes commits wait can fill this.
 GONE_MAX: Final = 65_536
 _NUMBERS_AT_A_TIME: Final = 4_096  # that room is made for
@@ -151,7 +151,10 @@ class Newcomers:
         self._mask = np.zeros(
             numbers.next + _NUMBERS_AT_A_TIME, dtype=bool
         )  # by number: whether it is one of these
-        self._held: dict[Owner, tuple[int, ...]] = {}  # numbers, by the connection that holds them
+        self._second = 0  # one number for all who come in it
+        # Numbers, by the connection that holds them: mostly one.
+        self._held_alone: dict[Owner, int] = {}
+        self._held: dict[Owner, tuple[int, ...]] = {}
         self._gone: dict[int, int] = {}  # numbers that no connection holds, and which going that was
         self._goings = 0
         self._all = _Places(NEW_MAX)
@@ -175,7 +178,7 @@ class Newcomers:
     ) -> int | Refusal:
         """The number of this name, which the connection holds from now on; the given one if it has one."""
         known = self.find(name)
-        if known is not None and known.number in self._held.get(owner, ()):
+        if known is not None and known.number in self._held_by(owner):
             return known.number
         refusal = self._make_room(name[0], owner)
         if refusal is not None:
@@ -183,12 +186,16 @@ class Newcomers:
         known = self.find(name) or self._add(name, agent, now_s, number)
         self._gone.pop(known.number, None)
         known.add(owner)
-        self._hold(owner, (*self._held.get(owner, ()), known.number), known.tenant_id)
+        self._hold(owner, (*self._held_by(owner), known.number), known.tenant_id)
         return known.number
+
+    def _held_by(self, owner: Owner) -> tuple[int, ...]:
+        alone = self._held_alone.get(owner)
+        return self._held.get(owner, ()) if alone is None else (alone,)
 
     def _make_room(self, tenant_id: int, owner: Owner) -> Refusal | None:
         """Why there is no room for one more name, if there is none."""
-        if len(self._held.get(owner, ())) >= NEW_PER_CONNECTION_MAX:
+        if len(self._held_by(owner)) >= NEW_PER_CONNECTION_MAX:
             return Refusal(
                 f"At most {NEW_PER_CONNECTION_MAX} workers without an accepted share on one connection"
             )
@@ -213,9 +220,11 @@ class Newcomers:
         number = kept or (self._free.pop() if self._free else self._numbers.take())
         if number >= len(self._mask):
             self._mask = np.concatenate((self._mask, np.zeros(number, dtype=bool)))
+        if now_s != self._second:
+            self._second = now_s
         where, units = self._units.setdefault(name[:2], (name[:2], {}))
         newcomer = Newcomer(
-            number=number, where=where, unit=name[2], agent=agent, since_s=now_s, kept=kept is not None
+            number=number, where=where, unit=name[2], agent=agent, since_s=self._second, kept=kept is not None
         )
         self.by_number[number] = units[newcomer.unit] = newcomer
         self._mask[number] = True
@@ -223,7 +232,7 @@ class Newcomers:
 
     def leave(self, owner: Owner) -> None:
         """The connection is gone. Some of what it held may be workers by now."""
-        for number in self._held.get(owner, ()):
+        for number in self._held_by(owner):
             newcomer = self.by_number[number]
             self._release(newcomer, owner)
             if not newcomer.held:
@@ -235,13 +244,17 @@ class Newcomers:
 
     def _release(self, newcomer: Newcomer, owner: Owner) -> None:
         newcomer.remove(owner)
-        left = tuple(number for number in self._held[owner] if number != newcomer.number)
+        left = tuple(number for number in self._held_by(owner) if number != newcomer.number)
         self._hold(owner, left, newcomer.tenant_id)
 
     def _hold(self, owner: Owner, numbers: tuple[int, ...], tenant_id: int) -> None:
         """The connection holds these, one of that tenant more or less than before."""
-        before, source = self._held.pop(owner, ()), source_of(owner.address)
-        if numbers:
+        before, source = self._held_by(owner), source_of(owner.address)
+        self._held_alone.pop(owner, None)
+        self._held.pop(owner, None)
+        if len(numbers) == 1:
+            self._held_alone[owner] = numbers[0]
+        elif numbers:
             self._held[owner] = numbers
         self._all.change(owner, len(before), len(numbers))
         self._of_source[source].change(owner, len(before), len(numbers))

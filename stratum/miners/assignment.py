@@ -43,7 +43,6 @@ class Assignment:
         "_services",
         "_told_channel",
         "_told_extranonce1",
-        "_told_mask",
         "channel",
         "difficulty",
         "extranonce1",
@@ -90,7 +89,6 @@ class Assignment:
         self._told_channel: Channel | None = None
         self._told_extranonce1 = b""
         self._mask: int | None = None  # that the miner asked for
-        self._told_mask = VERSION_MASK  # what the engine takes; the miner was told if it asked
         services.engine.set_version_mask(slot, VERSION_MASK)
 
     @property
@@ -168,22 +166,22 @@ class Assignment:
         """The bits that the miner would like to roll; those that it may."""
         self._mask = mask
         self._agree_mask()
-        return self._told_mask
+        return self._agreed_mask
 
     @property
     def asked_mask(self) -> int | None:
         """The bits that it would like to roll, if it ever asked."""
         return self._mask
 
-    def _agree_mask(self) -> bool:
-        """Let the engine take the bits that miner and channel agree on; False if these are no others."""
+    @property
+    def _agreed_mask(self) -> int:
+        """The bits that miner and channel agree on."""
         channel = self._told_channel or self.channel
-        mask = (VERSION_MASK if self._mask is None else self._mask) & channel.version_mask
-        self._services.engine.set_version_mask(self.slot, mask)
-        if mask == self._told_mask:
-            return False
-        self._told_mask = mask
-        return True
+        return (VERSION_MASK if self._mask is None else self._mask) & channel.version_mask
+
+    def _agree_mask(self) -> bool:
+        """Let the engine take them, of which the miner is told if it asked; False if these are no others."""
+        return self._services.engine.set_version_mask(self.slot, self._agreed_mask)
 
     def mask_changed(self) -> bytes:
         """The channel has another version mask: holds at once (BIP 310)."""
@@ -193,7 +191,7 @@ class Assignment:
 
     def _mask_line(self) -> bytes:
         """Which bits the miner may roll, if it ever asked."""
-        return b"" if self._mask is None else self._language.mask(self._told_mask)
+        return b"" if self._mask is None else self._language.mask(self._agreed_mask)
 
     # Where it mines
 

@@ -47,7 +47,6 @@ class Liveness:
         "_invalid_step",
         "_leave_by_s",
         "_limits",
-        "_opened_at_s",
         "_pinged_at_s",
         "_refusals",
         "_rejected",
@@ -57,7 +56,7 @@ class Liveness:
     def __init__(self, limits: SessionLimits, now_s: float) -> None:
         self.closing: str | None = None
         self._limits = limits
-        self._opened_at_s = self._active_at_s = now_s
+        self._active_at_s = now_s  # of who does not mine yet: when it came
         self._leave_by_s: float | None = None
         self._pinged_at_s: float | None = None
         self._invalid_since_s: float | None = None
@@ -66,7 +65,7 @@ class Liveness:
         self._bad_lines = self._refusals = 0
 
     def spoke(self, now_s: float) -> None:
-        """It said something, whatever it was: it lives, however short the bound for silence is."""
+        """It mines, and said something, whatever it was: it lives, however short the bound for silence is."""
         self._active_at_s, self._pinged_at_s = now_s, None
 
     def bad_line(self) -> str | None:
@@ -96,7 +95,7 @@ class Liveness:
 
     def check_handshake(self, *, subscribed: bool, now_s: float) -> None:
         """It does not mine yet: for how long not?"""
-        waited_s = now_s - self._opened_at_s
+        waited_s = now_s - self._active_at_s
         if not subscribed and waited_s >= self._limits.subscribe_s:
             self.closing = "no subscribe"
         elif waited_s >= self._limits.authorise_s:

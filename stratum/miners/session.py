@@ -8,6 +8,7 @@ Must not know: sockets, tasks, how tenants are kept, who mines which channel.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 from stratum import messages
@@ -31,7 +32,8 @@ class MinerSession(MiningSession):
 
     def receive_line(self, line: bytes, now_s: float) -> bytes:
         """The answer to one line; check `closing` afterwards."""
-        self._liveness.spoke(now_s)
+        if self.state is State.MINING:
+            self._liveness.spoke(now_s)
         try:
             message = messages.decode(line)
         except messages.BadLine:
@@ -92,7 +94,7 @@ class MinerSession(MiningSession):
         for extension in params.extensions:
             result[extension] = extension in ("subscribe-extranonce", "info")
         if params.version_mask is not None:
-            asked = params.version_mask & VERSION_MASK
+            asked = _may_roll(params.version_mask)
             result["version-rolling"] = asked != 0
             if asked != 0:
                 result["version-rolling.mask"] = f"{self.assignment.ask_mask(asked):08x}"
@@ -120,6 +122,11 @@ class MinerSession(MiningSession):
         word = _ASKED.get(type(params))
         if word is not None:
             self._note_word(word)
+
+
+@lru_cache(maxsize=64)  # a site has a handful, and each is one number for all who ask for it
+def _may_roll(mask: int) -> int:
+    return mask & VERSION_MASK
 
 
 _ASKED: dict[type, str] = {

@@ -247,7 +247,9 @@ void Engine::authorise(uint32_t session, std::string_view name, uint32_t worker)
     s.workers.push_back({std::string(name), worker});
 }
 
-void Engine::set_version_mask(uint32_t session, uint32_t mask) { session_at(session).place.version_mask = mask; }
+bool Engine::set_version_mask(uint32_t session, uint32_t mask) {
+    return std::exchange(session_at(session).place.version_mask, mask) != mask;
+}
 
 void Engine::pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq) {
     Session& s = session_at(session);

@@ -212,8 +212,8 @@ class Engine {
     void subscribe(uint32_t session, uint32_t channel, std::string_view extranonce1, size_t extranonce2_size,
                    uint64_t from_seq = 0);
     void authorise(uint32_t session, std::string_view name, uint32_t worker);
-    // For what it mines now; jobs of a channel that it left keep their mask.
-    void set_version_mask(uint32_t session, uint32_t mask);
+    // For what it mines now; jobs of a channel that it left keep their mask. False: it had that one.
+    bool set_version_mask(uint32_t session, uint32_t mask);
     // Work that comes first with from_seq or later is judged and credited at 2^difficulty_log2, earlier work as
     // it was; kNotHeld: with these extranonces nobody mined from there on.
     void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq);
@@ -270,8 +270,8 @@ class Engine {
     };
     struct Session {
         bool subscribed = false, retarget_due = false;
-        Place place;
         uint32_t retarget_after = 0;
+        Place place;
         std::vector<Place> former;  // oldest first
         Counters counters;
         double rests_until_s = 0, heard_at_s = 0;

@@ -134,9 +134,9 @@ class PyEngine {
         const auto guard = lock();
         engine_.authorise(session, view(name), worker);
     }
-    void set_version_mask(uint32_t session, uint32_t mask) {
+    bool set_version_mask(uint32_t session, uint32_t mask) {
         const auto guard = lock();
-        engine_.set_version_mask(session, mask);
+        return engine_.set_version_mask(session, mask);
     }
     void pin_difficulty(uint32_t session, int difficulty_log2, uint64_t from_seq) {
         const auto guard = lock();

@@ -78,13 +78,15 @@ def test_what_machines_say_alike_is_kept_once_for_all_of_them() -> None:
         miner = stage.connect()
         miner.ask("mining.subscribe", "bmminer/2.0")
         miner.ask("mining.authorize", f"acme.c01.u{unit}", "x")
+        miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "00c00000"})
         sessions.append(miner.session)
     one, other = sessions
     assert one.state is other.state is State.MINING
     assert one.agent == "bmminer/2.0"
     assert one.agent is other.agent
     assert one.difficulty.pinned_from is other.difficulty.pinned_from
-    assert one.assignment._told_mask is other.assignment._told_mask
+    assert one.assignment.asked_mask == 0x00C00000
+    assert one.assignment.asked_mask is other.assignment.asked_mask
 
 
 def test_the_whole_start_of_a_miner_byte_for_byte() -> None:
