@@ -272,6 +272,8 @@ class Pool:
                     if self._here is not None:
                         await self._here.commit_last()
                     await books.folding.stop()
+                    if self.sites is not None:
+                        await self.sites.remote.leave()
                     await self._record.look(last=True)
             for it in books.opened:
                 it.log.close()

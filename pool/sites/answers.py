@@ -108,8 +108,9 @@ class Answers:
         if not self._begins.take():
             raise HubAway("this edge asks for all that there is too often")
 
-    async def renew(self, epoch: int, mark: Mark) -> Heard:
-        return Heard(await self._remote.renew(self._name, epoch, mark), self._changes())
+    async def renew(self, epoch: int, mark: Mark, hub: int = 0) -> Heard:
+        ours = hub == self._store.lease_epoch
+        return Heard(await self._remote.renew(self._name, epoch, mark, heard_of_us=ours), self._changes())
 
     async def send(self, epoch: int, frames: bytes) -> Received:
         return await self._remote.receive(self._name, epoch, frames)

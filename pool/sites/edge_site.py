@@ -135,7 +135,15 @@ class EdgeSite:
             send_long=self._send_long,
             away=(HubAway, AnsweredWithError, EdgeRefused),
         )
-        served = Served(self._hub, self._membership, edge, known, of_site, publisher)
+        served = Served(
+            self._hub,
+            self._membership,
+            edge,
+            known,
+            of_site,
+            publisher,
+            hub_epoch=lambda: self._to_hub.epoch.number,
+        )
         self._line.answer(Site, served)
         self._line.answer(EdgeAsked, edge.serving)
         self._line.answer(Machines, machines)

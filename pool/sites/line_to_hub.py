@@ -18,12 +18,13 @@ class LineToHub:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self.replies = Replies(connection, subjects.inbox_of(name))
+        self.epoch = HubEpoch()
         self.line = Line(
             connection,
             name,
             self.replies,
             at_hub=False,
-            epoch=HubEpoch(),
+            epoch=self.epoch,
             shelf=Shelf(),
             errors=CROSSING,
             away=HubAway,

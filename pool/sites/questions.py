@@ -81,8 +81,8 @@ class SiteHub(Protocol):
     async def everything(self, epoch: int) -> Everything:
         """What it has to know. Raises EdgeRefused."""
 
-    async def renew(self, epoch: int, mark: Mark) -> Heard:
-        """It lives, and is so far. Raises EdgeRefused."""
+    async def renew(self, epoch: int, mark: Mark, hub: int = 0) -> Heard:
+        """It lives, and is so far; it had heard of the hub of that epoch before that. Raises EdgeRefused."""
 
     async def send(self, epoch: int, frames: bytes) -> Received:
         """Frames that are too long for a message. Raises EdgeRefused."""

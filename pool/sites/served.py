@@ -10,7 +10,7 @@ hub reads on from there.
 Must not know: how values travel, what shares are worth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -55,7 +55,10 @@ class Served:
         known: Known,
         of_site: HubOfSite,
         publisher: Publisher,
+        *,
+        hub_epoch: Callable[[], int],
     ) -> None:
+        self._hub_epoch = hub_epoch  # of the latest hub that was heard of
         self._hub, self._membership, self._edge, self._of_site = hub, membership, edge, of_site
         self._publisher = publisher
         self._registry, self._log, self._journal = known.registry, known.log, edge.shares.journal
@@ -113,8 +116,9 @@ class Served:
             if not self._membership.granted:
                 granted = await self._membership.ask(self._log.at)
                 self._publisher.send_again(granted.want)
+        hub = self._hub_epoch()  # before the mark: what is behind that, no hub of before was told
         mark: Mark = await self._journal.mark()
-        return await self._hub.renew(self._membership.epoch, mark)
+        return await self._hub.renew(self._membership.epoch, mark, hub)
 
     async def _renew(self) -> None:
         try:

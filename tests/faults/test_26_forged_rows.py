@@ -841,6 +841,10 @@ BY_DESIGN: dict[str, tuple[str, str]] = {
         "INSERT INTO request_secrets VALUES (1, '{}')",
         "what is carried out by it is compared with what was approved, but for an upstream's password",
     ),
+    "edge_copies": (
+        "DELETE FROM edge_copies",
+        "which hub is asked before an edge begins another journal: what it then has is booked all the same",
+    ),
     "sites": (
         f"INSERT INTO sites (id, name, created_at_s) VALUES (9, 'Bratsk', {NOW_S})",
         "a name for reports",
@@ -922,7 +926,7 @@ def test_the_book_itself_is_in_order(books: Store) -> None:
         "sites",
     }
     invented |= {"sibling_blocks", "payout_strangers", "change_keys", "request_secrets"}
-    invented |= {"refused_credits", "refused_shares", "sibling_reports"}
+    invented |= {"edge_copies", "refused_credits", "refused_shares", "sibling_reports"}
     power = {it for it in BY_DESIGN if it.startswith(("power_", "machine_"))}  # no money is of their rows
     invented |= power - {"power_carbon"}
     assert empty <= invented, "there is something to forge"

@@ -70,6 +70,12 @@ class Host:
             self.process.scope.cancel()
         await self._stopped.wait()
 
+    def restart(self) -> None:
+        """As an operator who asks it to end, and whose unit starts it again."""
+        if self.process is not None and self.process.alive:
+            self.process.failure_expected = True
+            self.process.scope.cancel()
+
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()

@@ -130,6 +130,16 @@ class HubHost(Host):
         found = next((it for it in self._pool.sites.remote.open if it.edge.name == edge), None)
         return None if found is None else (found.inbox.writer, found.inbox.have.number)
 
+    @property
+    def stands_by(self) -> bool:
+        return not self.serves and self.process is not None and self.process.alive
+
+    @property
+    def copies(self) -> str | None:
+        """What the books know its copies by."""
+        name = self.data_dir / "inbox" / "hub"
+        return name.read_text().strip() if name.exists() else None
+
     async def command(self, name: str, /, **params: Any) -> bool:
         """As an operator gives it at this hub. False where it was refused, or nobody can say."""
         assert self._books is not None
@@ -326,7 +336,8 @@ class EdgeHost(Host):
         self.world.lost(self.name, 0, self.world.sessions, since_s)
 
     async def between_lives(self) -> None:
-        """As docs/sites.md has it: wait for what is on its way, then let it begin another journal."""
+        """As docs/sites.md has it: wait for what is on its way, then let it begin another journal. Where that
+        is refused, the hub that has more of the one before takes over first."""
         if self.refused is not None:
             if self._put_back_since is not None:
                 self.world.lost(self.name, self._put_back_since, self.world.sessions, 0.0)
@@ -334,7 +345,12 @@ class EdgeHost(Host):
         if not self._loses_disk:
             return
         await self._all_is_booked()
-        if self.stopping or not await self.world.command("edge.reset", name=self.name):
+        while self.world.journal_of(self.name) is not None:
+            if self.stopping or await self.world.command("edge.reset", name=self.name):
+                break
+            self.world.let_take_over(self.name)
+            await self._all_is_booked()
+        if self.stopping:
             return
         for directory in (self.data_dir, self.second):
             if directory is not None:
@@ -345,7 +361,7 @@ class EdgeHost(Host):
     async def _all_is_booked(self) -> None:
         before, since_s = (-1, -1), trio.current_time()
         while not self.stopping:
-            now = self.world.have(self.name), self.world.booked(self.name)
+            now = self.world.shown(self.name)
             if now != before or now[0] != now[1]:
                 before, since_s = now, trio.current_time()
             elif trio.current_time() - since_s >= STILL_S:
@@ -369,9 +385,14 @@ def last_record(writer: str | None, data: bytes) -> int | None:
 
 def booked_up_to(database: Path, writer: str | None) -> int:
     """The last record of a journal that is in the books."""
+    found = in_books(database, "SELECT number FROM journal_positions WHERE writer = ?", writer)
+    return int(found[0]) if found else 0
+
+
+def in_books(database: Path, question: str, *values: Any) -> list[Any]:
+    """The first column of what they answer."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as books:
-        row = books.execute("SELECT number FROM journal_positions WHERE writer = ?", (writer,)).fetchone()
-    return 0 if row is None else int(row[0])
+        return [row[0] for row in books.execute(question, values)]
 
 
 def _config(data_dir: Path, nodes: list[Bitcoind], **rest: Any) -> PoolConfig:

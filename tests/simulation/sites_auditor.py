@@ -3,6 +3,7 @@
 * no file of a journal went before the books had all of its records;
 * no two edges have given out extranonces of one part: the first byte says whose they are (docs/sites.md);
 * an edge that does nothing wrong is neither held nor refused;
+* no hub is asked for its copy of a journal that has come whole to the one that keeps the books;
 * every journal, as edges and hub have it, is what is booked of it, hour by hour (`angara reconcile`).
 
 Must not know: how journals come to the hub.
@@ -72,6 +73,14 @@ def edges_of(database: Path, held: Mapping[str, str]) -> Iterator[Found]:
         for name, why in books.execute("SELECT name, held FROM edges WHERE held IS NOT NULL"):
             if name not in held:
                 yield Found("an honest edge is held", f"{name}: {why}")
+
+
+def asked_for(database: Path, keeper: str | None) -> Iterator[Found]:
+    """Hubs beside that one which would have to keep the books before an edge begins another journal."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as books:
+        for name, hub in books.execute("SELECT name, hub FROM edges JOIN edge_copies USING (writer)"):
+            if hub != keeper:
+                yield Found("a hub is asked for what is here", f"{name}: {hub}, and {keeper} keeps the books")
 
 
 def reconciled(store: Store, hub_dir: Path, said: list[JournalHere]) -> Iterator[Found]:

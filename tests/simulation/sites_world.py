@@ -41,8 +41,8 @@ from tests.simulation.network import Connection
 from tests.simulation.pool_node import make_books
 from tests.simulation.process import Process
 from tests.simulation.site_faults import SITE_KINDS, SiteFaults
-from tests.simulation.sites import EdgeHost, HubHost, booked_up_to, hosted
-from tests.simulation.sites_auditor import Parts, Trims, edges_of, reconciled
+from tests.simulation.sites import EdgeHost, HubHost, booked_up_to, hosted, in_books
+from tests.simulation.sites_auditor import Parts, Trims, asked_for, edges_of, reconciled
 from tests.stages.site_journal import new_nkey
 
 EDGES: Final = ("taiga", "steppe", "delta")
@@ -169,6 +169,18 @@ class SitesWorld(Ground):
     def booked(self, edge: str) -> int:
         return booked_up_to(self.database, self.edge(edge).writer)
 
+    def journal_of(self, edge: str) -> str | None:
+        """As the books know it, whatever is left at the edge; None: it is to begin one."""
+        (writer,) = in_books(self.database, "SELECT writer FROM edges WHERE name = ?", edge)
+        return None if writer is None else str(writer)
+
+    def shown(self, edge: str) -> tuple[int, int]:
+        """What is here and booked of that, as `angara edge show` has it."""
+        writer = self.journal_of(edge)
+        booked = booked_up_to(self.database, writer)
+        found = None if self.hub is None else self.hub.have(edge)
+        return booked if found is None or found[0] != writer else found[1], booked
+
     def lost(self, edge: str, first: int, last: int, since_s: float) -> None:
         """In these sessions, since then, with a disk."""
         self.note("lost", edge, first, last, round(since_s, 3))
@@ -179,6 +191,14 @@ class SitesWorld(Ground):
         done = self.hub is not None and await self.hub.command(name, **params)
         self.note("command", name, params, done)
         return done
+
+    def let_take_over(self, edge: str) -> None:
+        """Who may have more of its journal than the hub that keeps the books, and waits, keeps them now."""
+        query = "SELECT hub FROM edge_copies JOIN edges USING (writer) WHERE name = ?"
+        names, keeper = in_books(self.database, query, edge), self.hub
+        if keeper is not None and any(it.stands_by and it.copies in names for it in self.hubs):
+            self.note("asked to end", keeper.name)
+            keeper.restart()
 
     # Its life
 
@@ -203,6 +223,7 @@ class SitesWorld(Ground):
                 for miner in self.miners:
                     miner.stop()
                 await self._within(self._all_is_at_rest, "not booked")
+                self.found += asked_for(self.database, None if self.hub is None else self.hub.copies)
                 for host in (*self.edges, *self.hubs):
                     await host.stop()
                 nursery.cancel_scope.cancel()

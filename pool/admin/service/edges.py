@@ -2,12 +2,12 @@
 
 What an edge may count for decides who is paid: a payer says it. To take power away (retired, or begun anew)
 waits for nobody, and neither does the order to look again at what was held, which allows nothing new. To have
-work be paid by a price that was over is a payer's to say.
+work be paid by a price that was over is a payer's to say, and so is to give up what was acknowledged.
 
 Must not know: sockets, terminals.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -18,6 +18,7 @@ from pool.admin.desk import Desk, OperatorDesk, named, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.books.changes.changes import State
 from pool.books.edges import late, rows
+from pool.books.edges.hub_copies import GivenUp, Here, check_booked, give_up
 from pool.books.edges.late import BOOK_LATE, Late
 from pool.books.edges.remote import Standing
 from pool.books.edges.rows import EdgePlace, EdgeRecord
@@ -56,6 +57,14 @@ class EdgeSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EdgeReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
+
+
+class EdgeGiveUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`behind` is the last record of its journal that is here; that `hub` had more, and its disk is gone."""
+
+    name: str
+    hub: str
+    behind: int
 
 
 class EdgeRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,7 +144,26 @@ def edge_set(desk: OperatorDesk, it: EdgeSet) -> EdgeRow:
 
 def edge_reset(desk: OperatorDesk, it: EdgeReset) -> EdgeRow:
     """Its next process begins another journal, with another part of the numbers."""
-    return _changed(desk, desk.write(lambda connection: rows.reset_edge(connection, it.name, wall_s())))
+    here = _here(desk, it.name)
+
+    def reset(connection: Connection) -> EdgeRecord:
+        check_booked(connection, rows.in_use(connection, it.name), here)
+        return rows.reset_edge(connection, it.name, wall_s())
+
+    return _changed(desk, desk.write(reset))
+
+
+def edge_give_up(desk: OperatorDesk, it: EdgeGiveUp) -> EdgeRow:
+    """What that hub has acknowledged behind that record is lost with its disk."""
+    here = _here(desk, it.name)
+    given_up: list[GivenUp] = []
+
+    def give(connection: Connection) -> EdgeRecord:
+        record, one = give_up(connection, it.name, it.hub, it.behind, here)
+        given_up.append(one)
+        return record
+
+    return _changed(desk, _also_noting(desk, "given_up", given_up).write(give))
 
 
 def edge_release(desk: OperatorDesk, it: EdgeRelease) -> EdgeRow:
@@ -154,14 +182,7 @@ def edge_book_late(desk: OperatorDesk, it: EdgeBookLate) -> EdgeRow:
         allowed.append(one)
         return record
 
-    def state(connection: Connection, subject: str) -> State:
-        """It is in the record of this change alone."""
-        found = edge_state(connection, subject)
-        if found is None or not allowed:
-            return found
-        return found | {"late": msgspec.to_builtins(allowed[-1])}
-
-    return _changed(desk, msgspec.structs.replace(desk, state=state).write(allow))
+    return _changed(desk, _also_noting(desk, "late", allowed).write(allow))
 
 
 def edge_retire(desk: OperatorDesk, it: EdgeRetire) -> EdgeRow:
@@ -171,6 +192,24 @@ def edge_retire(desk: OperatorDesk, it: EdgeRetire) -> EdgeRow:
 def edge_state(connection: Connection, subject: str) -> State:
     found = (_row(it, {}) for it in rows.load_edges(connection) if it.name == subject)
     return next((msgspec.to_builtins(row) for row in found), None)
+
+
+def _also_noting(desk: OperatorDesk, name: str, done: list[Any]) -> OperatorDesk:
+    """A desk at which the last of these, once it is there, is in the record of the change alone."""
+
+    def state(connection: Connection, subject: str) -> State:
+        found = edge_state(connection, subject)
+        if found is None or not done:
+            return found
+        return found | {name: msgspec.to_builtins(done[-1])}
+
+    return msgspec.structs.replace(desk, state=state)
+
+
+def _here(desk: Desk, edge: str) -> Here | None:
+    """What the hub that runs has of its journal."""
+    found = _standing(desk).get(edge)
+    return None if found is None else Here(found.hub, found.have, found.unbooked)
 
 
 def _places(tenants: tuple[str, ...], containers: tuple[str, ...]) -> list[EdgePlace]:
@@ -231,6 +270,8 @@ COMMANDS: Final[Commands] = {
     "edge.show": Question(EdgeShow, edge_show),
     "edge.set": Guarded(EdgeSet, edge_set, named, edge_state, Role.PAYER),
     "edge.reset": Change(EdgeReset, edge_reset, named, edge_state, Role.OPERATOR),
+    # Tenants lose what they were told is accepted.
+    "edge.give-up": Guarded(EdgeGiveUp, edge_give_up, named, edge_state, Role.PAYER),
     "edge.release": Change(EdgeRelease, edge_release, named, edge_state, Role.OPERATOR),
     # Whoever has a site gains by work at the price of before it was harder.
     BOOK_LATE: Guarded(EdgeBookLate, edge_book_late, named, edge_state, Role.PAYER),

@@ -29,6 +29,7 @@ import trio
 from sqlalchemy import Connection
 
 from pool.books.database_waits import when_it_answers
+from pool.books.edges.hub_copies import forget_copy, forget_others, is_noted, name_of_hub, note_copy
 from pool.books.edges.late import late_of
 from pool.books.edges.leases import (
     LEASE_S,
@@ -53,10 +54,10 @@ from pool.books.edges.rows import (
 )
 from pool.books.edges.taking import EdgeTaker
 from pool.books.edges.told import Told
-from pool.books.journal.folding import Folding
+from pool.books.journal.folding import STOP_WAIT_S, Folding
 from pool.books.journal.positions import position_of
 from pool.books.journal.start import OVER_S
-from pool.books.store import Store
+from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.price_history import PriceHistory
 from pool.journal.beginning import Forgotten, Mark
 from pool.journal.disk import Disk
@@ -101,6 +102,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     beyond_at_s: int | None  # when it last sent more work than its machines can do
     here_age_s: float  # all that it had so long ago is here
     booked_age_s: float  # and in the books
+    hub: str  # whose copies these are
+    unbooked: bool  # the books take more of what is here
 
 
 class RemoteEdge:
@@ -128,6 +131,8 @@ class RemoteEdge:
         self.beyond_at_s: int | None = None
         self.unwritten: str | None = None  # why what came is not on disk
         self.follows = trio.CancelScope()  # of who looks at what comes, for eyes
+        self.alone = False  # nobody else has what is not here
+        self._has: int | None = None  # so many records it had when it had heard of this hub
         self._moment_s = 0
         self._ahead: Mark | None = None  # what it said that we do not have all of yet
         self._ahead_s = 0.0  # when
@@ -151,6 +156,16 @@ class RemoteEdge:
             self._lateness.note(self.inbox.have.number, at_s)
             self.told.note(at_s)
         self.follow_books()
+
+    def says(self, number: int) -> None:
+        """How far its journal is, having heard of this hub: no hub of before was told more."""
+        if self._has is None:
+            self._has = number
+
+    @property
+    def all_is_here(self) -> bool:
+        """All that any hub before this one can have."""
+        return self._has is not None and self.inbox.have.number >= self._has
 
     def follow_books(self) -> None:
         """How far in time they are: step by step, each to what is here at its beginning."""
@@ -231,6 +246,7 @@ class RemoteEdges:
         self._free_bytes_min, self._history = free_bytes_min, history
         self._on_opened = on_opened  # somebody's journal is taken from here on
         self._on_edges = on_edges  # these there are, retired or not
+        self._hub = ""  # what the books know these copies by
         self._records: dict[str, EdgeRecord] = {}
         self._turn = trio.Lock()  # of who is let begin, and what commands change
         self._open: dict[str, RemoteEdge] = {}
@@ -294,19 +310,28 @@ class RemoteEdges:
             await self._hold(remote, received.held)
         return received
 
-    async def renew(self, name: str, epoch: int, mark: Mark) -> Received:
-        """It lives, and is so far. What is missing of that is asked for."""
+    async def renew(self, name: str, epoch: int, mark: Mark, *, heard_of_us: bool = False) -> Received:
+        """It lives, and is so far; `heard_of_us`: it had heard of this hub before that. What is missing is
+        asked for."""
         remote = self._of(name, epoch)
         remote.heard(int(self._wall_clock()), mark)
-        now_s = trio.current_time()
-        if remote.renewed_s is None or now_s - remote.renewed_s >= RENEWED_S:
+        if heard_of_us:
+            remote.says(mark.number)
+        now_s, alone = trio.current_time(), remote.all_is_here
+        due = remote.renewed_s is None or now_s - remote.renewed_s >= RENEWED_S
+        if due or alone > remote.alone:
             remote.renewed_s = now_s
+            writer, number = remote.inbox.writer, remote.inbox.have.number
 
             def write() -> None:
                 with self._store.write() as connection:
                     renew(connection, name, epoch, int(self._wall_clock()))
+                    note_copy(connection, writer, self._hub, number)
+                    if alone:
+                        forget_others(connection, writer, self._hub)
 
             await when_it_answers("renew the lease of an edge", write)
+            remote.alone = alone
         inbox = remote.inbox
         behind = inbox.held is None and inbox.have.number < mark.number
         return Received(have=inbox.have, want=inbox.want if behind else None, held=inbox.held)
@@ -321,6 +346,21 @@ class RemoteEdges:
             self._on_edges(found)
             for writer in [it.inbox.writer for it in self._over.values() if it.taken]:
                 await self._close(self._over.pop(writer))
+
+    async def leave(self) -> None:
+        """Nothing comes any more, and this hub ends: of what the books have all of nobody has to ask it."""
+        mine = (*self._open.values(), *self._over.values())
+        booked = [it.inbox.writer for it in mine if it.taker.position.at.number >= it.inbox.have.number]
+
+        def write() -> None:
+            with self._store.write() as connection:
+                for writer in booked:
+                    forget_copy(connection, writer, self._hub)
+
+        try:
+            await when_it_answers("leave the copies of journals", write, wait_s=lambda: STOP_WAIT_S)
+        except DATABASE_ERRORS as error:
+            log.warning("copies_not_left", reason=words_of(error)[:300])
 
     def check(self, name: str, epoch: int) -> EdgeRecord:
         """Whoever says this epoch is the edge."""
@@ -356,7 +396,7 @@ class RemoteEdges:
 
     def standing(self) -> list[Standing]:
         """Of all that have a journal."""
-        unopened = [_unopened(*it) for it in self._unopened.values()]
+        unopened = [_unopened(*it, self._hub) for it in self._unopened.values()]
         return [self._standing(it) for it in self._open.values()] + unopened
 
     # One at a time
@@ -427,10 +467,15 @@ class RemoteEdges:
         self._folding.missing.discard(edge.name)
 
     def _opened(self, edge: EdgeRecord, writer: str) -> tuple[Inbox, EdgeTaker, Heard, Told]:
+        self._hub = self._hub or name_of_hub(self._home)
         with self._store.read() as connection:
+            noted = writer != edge.writer or is_noted(connection, writer, self._hub)
             position, part = position_of(connection, writer), part_of(connection, writer)
             began_s = began_at_s(connection, writer)
             late = late_of(connection, edge.name, writer)
+        if not noted:
+            with self._store.write() as connection:
+                note_copy(connection, writer, self._hub, 0)
         heard_s = max(edge.lease_until_s - LEASE_S, began_s)
         lateness = Heard(began_s, heard_s)
         told = self._told.setdefault(edge.name, Told(heard_s, wall_clock=self._wall_clock))
@@ -519,10 +564,12 @@ class RemoteEdges:
             beyond_at_s=it.beyond_at_s,
             here_age_s=now_s - it.here_s,
             booked_age_s=now_s - it.booked_s,
+            hub=self._hub,
+            unbooked=not it.taken,
         )
 
 
-def _unopened(edge: EdgeRecord, reason: str, since_s: float) -> Standing:
+def _unopened(edge: EdgeRecord, reason: str, since_s: float, hub: str) -> Standing:
     """Nothing of it is here: nothing is known of how far it is."""
     age_s = trio.current_time() - since_s
     return Standing(
@@ -539,4 +586,6 @@ def _unopened(edge: EdgeRecord, reason: str, since_s: float) -> Standing:
         beyond_at_s=None,
         here_age_s=age_s,
         booked_age_s=age_s,
+        hub=hub,
+        unbooked=False,
     )

@@ -1,4 +1,5 @@
-"""The tables of edges: what each is, what it may count for, and which journals it has had.
+"""The tables of edges: what each is, what it may count for, which journals it has had, and which hubs have
+copies of those.
 
 A journal is an edge's for ever, and so is the part of numbers that it was written with: `part` of 256 of the
 extranonces, and of the numbers of machines. The hub's own is 0.
@@ -57,4 +58,14 @@ edge_writers = table(
     PrimaryKeyConstraint("writer"),
     CheckConstraint("part BETWEEN 1 AND 255", name="part"),
     Index(None, "edge_id"),
+)
+# Hubs that may have acknowledged more of a journal than is booked: `number` is what each had when it said so.
+edge_copies = table(
+    "edge_copies",
+    words("writer"),
+    words("hub"),
+    number("number"),
+    PrimaryKeyConstraint("writer", "hub"),
+    CheckConstraint("number >= 0", name="number"),
+    clustered=True,
 )

@@ -149,8 +149,24 @@ def change(
 def reset(books: Books, form: ShowForm, name: NameArgument) -> None:
     """Let it begin another journal, with other numbers: its disk is lost, or was put back from a copy.
 
-    What is here of the journal that it had is booked, and what has not come of it never is."""
+    What has not come of the journal that it had never is booked. Refused, with what to do, while a hub has
+    more of that than the books."""
     _show(books.ask("edge.reset", name=name), form)
+
+
+@app.command("give-up")
+@with_options
+def give_up(
+    books: GuardedBooks,
+    form: ShowForm,
+    name: NameArgument,
+    hub: Annotated[str, typer.Option(help="Whose disk is gone, as `angara edge reset` names it.")],
+    behind: Annotated[int, typer.Option(metavar="RECORD", help="The last of its journal that is here.")],
+) -> None:
+    """Lose what a hub had of its journal behind that record, on a disk that is gone for good.
+
+    Tenants were told that it is accepted, and nobody is credited for it. Then the edge can be reset."""
+    _show(books.ask("edge.give-up", name=name, hub=hub, behind=behind), form)
 
 
 @app.command("release")

@@ -148,6 +148,7 @@ LEAST: Final[dict[Role, tuple[str, ...]]] = {
         "edge.add",
         "edge.set",
         "edge.book-late",
+        "edge.give-up",
         "model.set",
         "model.import",
         "meter.add",

@@ -116,7 +116,7 @@ def test_a_book_of_before_is_whole_proven_and_says_of_everybody_what_it_said(
                 assert now_there == before[name], name
         requests = {"requests", "request_events", "request_secrets"}
         sums = {"worker_days", "container_hours", "journal_hours", "journal_hour_shares"}
-        edges = {"edges", "edge_places", "edge_writers"}
+        edges = {"edges", "edge_places", "edge_writers", "edge_copies"}
         edges |= {"refused_credits", "refused_shares", "sibling_reports"}
         people = {"changes", "change_keys", "users", "tokens", "journal_positions"}
         power = now - before.keys() - (people | requests | sums | edges)

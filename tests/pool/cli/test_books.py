@@ -163,7 +163,7 @@ MAKERS = {
         "worker remove",
         "order add",
         "order end",
-        *(f"edge {change}" for change in ("add", "set", "reset", "release", "retire")),
+        *(f"edge {change}" for change in ("add", "set", "reset", "give-up", "release", "retire")),
         "db upgrade",
     ),
     *("db restore", "token create", "token revoke", "message silence"),

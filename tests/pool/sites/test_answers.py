@@ -14,7 +14,9 @@ from payouts.schemas.divisions import block_funds
 from payouts.schemas.money import blocks, sibling_blocks, workers
 from payouts.siblings import SiblingKey
 from pool.books.bookkeeper import Bookkeeper, BookTimes
+from pool.books.edges.hub_copies import note_copy
 from pool.books.edges.leases import Asked, EdgeRefused, Granted
+from pool.books.edges.schema import edge_copies
 from pool.books.journal import folding
 from pool.books.store import Store
 from pool.chain.blocks import assemble_block
@@ -23,6 +25,7 @@ from pool.chain.node_set import NodeSet
 from pool.chain.templates import parse_template
 from pool.fleet.rows import TenantTerms, set_terms
 from pool.hub import Begin, HubAway, Plan, RouteEvent
+from pool.journal.beginning import Mark
 from pool.journal.records import Machine
 from pool.keeping import Keeping
 from pool.sites.answers import Answers
@@ -113,6 +116,21 @@ async def house(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = House(store, tmp_path)
     await made.start()
     return made
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_an_edge_has_is_asked_of_no_other_hub_once_it_has_heard_of_this_one(house: House) -> None:
+    """It is all here; but what it said to the hub before may be older than what that one has."""
+    store, epoch = house.hub.store, house.granted.epoch
+    store.acquire_lease()
+    ours, mark = store.lease_epoch or 0, Mark(number=0, moment_s=NOW_S)
+    with store.write() as connection:
+        note_copy(connection, house.site.writer, "hub1", 7)
+    for hub, others in ((0, ["hub1"]), (ours - 1, ["hub1"]), (ours, [])):
+        await house.north.renew(epoch, mark, hub)
+        with store.read() as connection:
+            hubs = connection.scalars(select(edge_copies.c.hub).where(edge_copies.c.hub == "hub1"))
+            assert list(hubs) == others
 
 
 async def test_a_block_is_booked_with_what_its_own_bytes_pay_and_once(house: House) -> None:

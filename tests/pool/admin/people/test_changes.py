@@ -32,6 +32,7 @@ from pool.admin.operators import ALONE, SOCKET
 from pool.admin.server import serve_admin
 from pool.books.changes.changes import CHANGES_MAX, ChangeRow, newest_changes, note_change
 from pool.books.changes.schema import changes
+from pool.books.edges.hub_copies import note_copy
 from pool.books.edges.leases import Asked, begin
 from pool.books.edges.rows import hold_edge
 from pool.books.store import Store
@@ -82,6 +83,7 @@ HOUSE: Final = (
     ("upstream.add", {"name": "north", "endpoints": [endpoint("a.example"), endpoint("b.example")]}),
     ("upstream.add", {"name": "south", "endpoints": [endpoint("c.example")]}),
     ("edge.add", {"name": "hall", "nkey": new_nkey(), "tenants": ["acme"]}),
+    ("edge.add", {"name": "barn", "nkey": new_nkey(), "tenants": ["acme"]}),
     ("meter.add", {"name": "box", "kind": "csv", "site": "Bratsk", "error_bps": 50, "max_kw": 9_000}),
     ("limit.set", {"site": "Bratsk", "kw": 6_000, "reason": "the grid's"}),
     ("address.set", {"machine": "acme.c01.u1", "address": "10.0.0.1"}),
@@ -104,6 +106,7 @@ ORDER: Final = {
 }
 THIS_HOUR_S: Final = int(time.time()) // 3_600 * 3_600
 WRITER: Final = "ab" * 16  # of the edge's journal
+OF_BARN: Final = "cd" * 16
 TABLE: Final = "tenant;container;units;kw\r\nacme;c01;380;1200\r\n"
 QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "tenant.list": {},
@@ -234,7 +237,7 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         {"name": "west", "nkey": new_nkey(), "tenants": ["acme"]},
         "west",
         None,
-        {"part": 2, "tenants": ["acme"], "created_by": "ann"},
+        {"part": 3, "tenants": ["acme"], "created_by": "ann"},
     ),
     "edge.set": (
         {"name": "hall", "containers": ["acme.c01"]},
@@ -242,7 +245,13 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
         {"tenants": ["acme"], "containers": []},
         {"tenants": [], "containers": ["acme.c01"]},
     ),
-    "edge.reset": ({"name": "hall"}, "hall", {"part": 1, "writer": WRITER}, {"part": 2, "writer": None}),
+    "edge.give-up": (
+        {"name": "barn", "hub": "hub1-0badcafe", "behind": 0},
+        "barn",
+        {},
+        {"given_up": {"writer": OF_BARN, "hub": "hub1-0badcafe", "number": 7, "behind": 0}},
+    ),
+    "edge.reset": ({"name": "hall"}, "hall", {"part": 1, "writer": WRITER}, {"part": 3, "writer": None}),
     "edge.release": ({"name": "hall"}, "hall", {"held": "it is torn"}, {"held": None}),
     "edge.book-late": (
         {"name": "hall", "height": 840_000, "until": 5},
@@ -432,6 +441,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         machine = {"id": 1, "tenant_id": 1, "container_id": 1, "unit": "u1"}
         with store.write() as connection:
             begin(connection, Asked(edge="hall", host="h", process="p", writer=WRITER), Place(), NOW_S)
+            begin(connection, Asked(edge="barn", host="h", process="p", writer=OF_BARN), Place(), NOW_S)
+            note_copy(connection, OF_BARN, "hub1-0badcafe", 7)
             hold_edge(connection, WRITER, "it is torn", NOW_S)
             booked_curtailment(connection, 1, NOW_S)
             connection.execute(insert(workers).values(**machine, first_seen_at_s=0, last_seen_at_s=0))

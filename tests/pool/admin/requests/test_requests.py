@@ -31,6 +31,7 @@ from pool.admin.requests.standing import MADE_S
 from pool.admin.server import serve_admin
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import ChangeRow, newest_changes
+from pool.books.edges.hub_copies import note_copy
 from pool.books.edges.leases import Asked, begin
 from pool.books.edges.rows import hold_edge
 from pool.books.store import Store
@@ -84,6 +85,7 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
     "order.end": {"name": "red"},
     "edge.add": {"name": "west", "nkey": new_nkey(), "tenants": ["acme"]},
     "edge.set": {"name": "hall", "ths": 9},
+    "edge.give-up": {"name": "hall", "hub": "hub1-0badcafe", "behind": 0},
     "edge.book-late": {"name": "hall", "height": 840_000, "until": 5},
     "user.add": {"name": "vera", "role": "viewer"},
     "user.set-role": {"name": "otto", "role": "payer"},
@@ -203,6 +205,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         with store.write() as connection:
             booked_curtailment(connection, 1, int(time.time()))
             begin(connection, Asked(edge="hall", host="h", process="p", writer=WRITER), Place(), 0)
+            note_copy(connection, WRITER, "hub1-0badcafe", 7)
             hold_edge(connection, WRITER, "a price was over", 0)
         for name, role in ROLES.items():
             house.give(HOST, "user.add", {"name": name, "role": role, "account": name})
