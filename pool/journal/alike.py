@@ -6,13 +6,13 @@
     whole ones behind it in its file
     two records of one number, or one that does     refused, both files named: they went different ways, and
     not follow the one before it                    each may have shares that were acknowledged
-    one ends before all that the other still has    removed: its disk was away, and that was let go of since
+    nothing, of records that were between           left to whoever reads the journal (`Walk`): the books may
+    what each disk has                              have them
 
 Each record names the one before it by the writer's key, so no disk's word is taken for what belongs where. No
-other file with a whole record is removed: one that a trim has removed from the first disk, and not yet from
-the second, cannot be told from one that somebody removed. It is put back, and goes with the next trim. What
-neither disk has is for whoever reads the journal to tell (`Walk`), since the books may have it. Nothing is
-written before all of it is found to fit.
+file with a whole record is removed: one that a trim has removed from the first disk, and not yet from the
+second, cannot be told from one that somebody removed, nor can what a disk has that was away for long. It is
+put back, and goes with the next trim. Nothing is written before all of it is found to fit.
 
 Blocks. Must not know: what a record says.
 """
@@ -42,7 +42,7 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def make_alike(data_dir: Path, second: Path, disk: Disk) -> None:
-    """Raises OSError, and JournalUnusable for copies that cannot be: both are left as they are."""
+    """Raises OSError, and JournalUnusable: copies that cannot be are left as they are."""
     home, there = data_dir / "journal", second / "journal"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     there.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,12 +67,7 @@ class _Copies:
     def make_alike(self, disk: Disk) -> None:
         if not self._unlike:
             return
-        begins = {it: _first_of(it) for it in (self._home, self._there)}
         ends = {it: _last_of(it) for it in (self._home, self._there)}
-        let_go = [it for it in ends if 0 < ends[it] < max(begins.values()) - 1]
-        old = {first: path for it in let_go for first, path in segments(it)}
-        self._firsts = [it for it in self._firsts if it not in old]
-        self._unlike -= old.keys()
         self._check_fits()
         if ends[self._home] < ends[self._there]:
             log.warning(
@@ -88,10 +83,7 @@ class _Copies:
                 if content and data != content:
                     if first <= ends[path.parent]:
                         log.warning("journal_file_put_back", file=str(path))
-                    disk.put(path, path.with_suffix(".copied"), content)
-        for path in old.values():
-            log.warning("journal_file_let_go", file=str(path))
-            disk.remove(path)
+                    _put(path, content, disk)
 
     def _paths(self, first: int) -> tuple[Path, Path]:
         return segment_path(self._home, first), segment_path(self._there, first)
@@ -165,12 +157,6 @@ def _content(records: list[_Record], copies: dict[Path, bytes]) -> bytes:
     return min((it for it in copies.values() if it.startswith(whole)), key=len, default=whole)
 
 
-def _first_of(directory: Path) -> int:
-    """The number of the first file with a whole record; 0: there is none."""
-    found = (first for first, path in segments(directory) if any(True for _ in _records(path, _read(path))))
-    return next(found, 0)
-
-
 def _last_of(directory: Path) -> int:
     """The number of the last whole record, wherever its file is damaged; 0: there is none."""
     found = (
@@ -184,6 +170,15 @@ def _records(path: Path, data: bytes) -> Iterator[_Record]:
     """Those that are whole, wherever they are."""
     for it in frames_behind(path.parent.name, data, 0):
         yield _Record(path, it.at, it.before, data[it.end - HEAD.size - len(it.body) : it.end])
+
+
+def _put(path: Path, content: bytes, disk: Disk) -> None:
+    try:
+        disk.put(path, path.with_suffix(".copied"), content)
+    except OSError as error:
+        raise JournalUnusable(
+            f"{path}: {error.strerror or error}. It is not made like the other one"
+        ) from error
 
 
 def _read(path: Path) -> bytes:

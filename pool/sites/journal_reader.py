@@ -68,6 +68,10 @@ class JournalReader:
                 later = [it for it, _ in there if it > self._at_file]
                 if not later:
                     break
+                if later[0] > self._number + 1:
+                    if parts:
+                        break
+                    raise self._gone(self._number + 1, later[0] - 1)
                 self._file, self._offset = later[0], 0
         return Frames(first, last, b"".join(parts)) if parts else None
 
@@ -78,9 +82,7 @@ class JournalReader:
             return False
         file = max((it for it in there if it <= behind + 1), default=there[0])
         if file > behind + 1:
-            raise FramesGone(
-                f"records {behind + 1} to {file - 1} of the journal {self._writer} are in no file any more"
-            )
+            raise self._gone(behind + 1, file - 1)
         self._file, self._offset, self._number = file, 0, file - 1
         return True
 
@@ -96,6 +98,9 @@ class JournalReader:
                 return data
         except FileNotFoundError:
             raise FramesGone(f"a file of the journal {self._writer} is gone while it is read") from None
+
+    def _gone(self, first: int, last: int) -> FramesGone:
+        return FramesGone(f"records {first} to {last} of the journal {self._writer} are in no file any more")
 
     @property
     def _at_file(self) -> int:

@@ -16,6 +16,7 @@ from pool.journal.frames import HEAD, Place, frame_at, framed
 from pool.journal.log import JournalUnusable
 from pool.journal.records import Batch, packed
 from pool.journal.segments import JournalDamaged, segments
+from tests.fakes.disks import disk_full
 from tests.stages.two_disks import NOW_S, TwoDiskSite
 
 DISKS = ("data", "second")
@@ -228,7 +229,7 @@ def test_a_trim_that_was_cut_off_between_two_disks_is_done_by_the_next_one(
 def test_a_disk_that_was_swapped_for_an_old_copy_of_itself_is_brought_up_to_the_other(
     site: TwoDiskSite, tmp_path: Path, disk: str, trimmed: bool
 ) -> None:
-    """Where the other one has trimmed all that the copy has, and more, that goes: the books have it."""
+    """Where the other one has trimmed all that the copy has, and more, it goes with the next trim."""
     shutil.copytree(home(site, disk), tmp_path / "copy")
     site.start()
     site.write(9)
@@ -241,23 +242,30 @@ def test_a_disk_that_was_swapped_for_an_old_copy_of_itself_is_brought_up_to_the_
     shutil.copytree(tmp_path / "copy", home(site, disk))
     site.start()
     check_all_is_booked(site)
-    assert trimmed != (files(site, disk)[0].stem.endswith("01"))
+    assert files(site, disk)[0].stem.endswith("01")
+    site.log.trim(site.books)
+    assert len(files(site, disk)) == 2
+    assert site.copies[0] == site.copies[1]
 
 
 @pytest.mark.parametrize("disk", DISKS)
-def test_an_old_copy_in_place_of_a_disk_does_not_take_away_what_the_other_has_trimmed_in_part(
+def test_what_a_disk_that_was_away_has_of_before_all_that_the_other_has_is_removed_by_no_start(
     site: TwoDiskSite, tmp_path: Path, disk: str
 ) -> None:
+    """It was trimmed since, or somebody has removed it: who makes them alike does not know which."""
     shutil.copytree(home(site, disk), tmp_path / "copy")
     site.start()
-    site.book()
-    site.write(2)
-    site.log.trim(site.books)
+    site.write(9)
     site.log.close()
     shutil.rmtree(home(site, disk))
     shutil.copytree(tmp_path / "copy", home(site, disk))
-    site.start()
-    check_all_is_booked(site)
+    kept = site.copies[DISKS.index(disk)]
+    for path in files(site, other(disk))[:8]:
+        path.unlink()
+    with pytest.raises(JournalDamaged, match=r"ends with record 17, and .* begins with record"):
+        site.start()
+    for copy in site.copies:
+        assert {name: copy[name] for name in kept} == kept
 
 
 def went_on(path: Path, said: bytes, count: int) -> None:
@@ -358,6 +366,20 @@ def test_a_file_that_cannot_be_read_is_taken_away_and_put_back(
         with pytest.raises(JournalUnusable, match=f"{path}: Input/output error.*take this one away"):
             site.start()
     path.unlink()
+    site.start()
+    check_all_is_booked(site)
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_disk_that_does_not_take_what_it_lacks_is_named(site: TwoDiskSite, disk: str) -> None:
+    class FullDisk(Disk):
+        def write(self, descriptor: int, data: memoryview) -> int:
+            raise disk_full()
+
+    path = files(site, disk)[2]
+    path.unlink()
+    with pytest.raises(JournalUnusable, match=f"{path}: No space left on device. It is not made like"):
+        site.start(FullDisk())
     site.start()
     check_all_is_booked(site)
 

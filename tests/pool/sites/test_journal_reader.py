@@ -126,3 +126,24 @@ def test_what_is_in_no_file_any_more_is_said(tmp_path: Path) -> None:
     with pytest.raises(FramesGone, match="gone while it is read"):
         read_all(reader, log, 1, 100)
     assert read_all(reader, log, log.at.number - 1, 100) == [log.at.number]
+
+
+@pytest.mark.parametrize("bytes_max", [1, 400, 100_000])
+def test_what_is_in_no_file_between_others_is_said_and_nothing_behind_it_is_sent(
+    tmp_path: Path, bytes_max: int
+) -> None:
+    """Whoever takes them would ask for what is before that again and again."""
+    log = opened(tmp_path)
+    append(log, 60)
+    there = segments(log.directory)
+    there[1][1].unlink()
+    first, last = there[1][0], there[2][0] - 1
+    reader, sent = reading(log), list[int]()
+    while len(sent) < first - 1:
+        frames = reader.read(len(sent), bytes_max)
+        assert frames is not None
+        sent += numbers(log, frames.data)
+    with pytest.raises(FramesGone, match=f"records {first} to {last} of the journal"):
+        reader.read(len(sent), bytes_max)
+    assert sent == list(range(1, first))
+    assert read_all(reading(log), log, last, bytes_max)[0] == last + 1
