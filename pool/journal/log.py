@@ -207,7 +207,8 @@ class JournalLog:
 
 
 def writer_directories(data_dir: Path, count: int, disk: Disk | None = None) -> list[Path]:
-    """Of all journals in this data directory, and of as many as there are to be. Raises JournalUnusable."""
+    """Of all journals in this data directory, and of as many as there are to be. Those with records come
+    first: an empty one may have been made while the disk with the other was away. Raises JournalUnusable."""
     home, disk = data_dir / "journal", Disk() if disk is None else disk
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -220,7 +221,7 @@ def writer_directories(data_dir: Path, count: int, disk: Disk | None = None) -> 
         disk.sync_directory(data_dir)
     except OSError as error:
         raise JournalUnusable(f"{home}: {error.strerror}") from error
-    return found + new
+    return sorted(found, key=lambda it: not segments(it)) + new
 
 
 def writers(data_dir: Path) -> list[Path]:

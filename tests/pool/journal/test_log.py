@@ -362,9 +362,19 @@ def test_a_second_process_is_refused_in_words(books: Books) -> None:
 def test_a_data_directory_has_as_many_journals_as_write_there_and_those_of_before(books: Books) -> None:
     (books.home / "journal" / ("0" * 32)).mkdir()
     (books.home / "journal" / "notes").mkdir()
-    assert writer_directories(books.home, 1) == writers(books.home)
+    assert sorted(writer_directories(books.home, 1)) == writers(books.home)
     assert len(writers(books.home)) == 2
     assert len(writer_directories(books.home, 3)) == len(writers(books.home)) == 3
+
+
+@pytest.mark.parametrize("name", ["0" * 32, "f" * 32])
+def test_a_journal_that_nobody_has_begun_is_not_written_in_place_of_one_with_records(
+    books: Books, name: str
+) -> None:
+    """It was made while the disk with the other one was not there. The hub would refuse it, and say that the
+    other one may be given up if it is lost."""
+    (books.home / "journal" / name).mkdir()
+    assert writer_directories(books.home, 1)[0] == books.log.directory
 
 
 def test_files_go_when_the_books_have_them_and_more_of_them_than_are_kept(tmp_path: Path) -> None:
