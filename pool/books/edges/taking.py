@@ -51,6 +51,7 @@ class EdgeTaker(Taker):
         """None too where it is held, or has to wait."""
         if self.wrong is None:
             try:
+                self._check_rest_is_here()
                 until = self.limits.until(self.position.at.number, until)
                 taken = super().step(until, whole=whole)
                 self.waits = None
@@ -68,6 +69,16 @@ class EdgeTaker(Taker):
                 log.error("edge_held", writer=self._inbox.writer, reason=self.wrong)
         self._hold()
         return None
+
+    def _check_rest_is_here(self) -> None:
+        """Of what the books have a part of: a hub that takes over has no copies, and it comes again. Raises
+        NotYet."""
+        have = self._inbox.have.number
+        if self.under_way and have < self.position.until:
+            raise NotYet(
+                f"the books have a part of what is up to record {self.position.until}, and it is here up to"
+                f" record {have}: the edge sends it again"
+            )
 
     def _hold(self) -> None:
         """Once; where the database is away, again at the next step."""

@@ -205,6 +205,39 @@ async def test_a_copy_that_is_lost_is_made_again_from_where_the_books_are(hub: H
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("comes", [0, 1, 3])
+async def test_a_copy_that_is_lost_while_a_part_of_it_is_booked_is_waited_for(
+    hub: Hub, comes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another hub has taken over, whose disk has no copies: it comes again, and nobody is held for that."""
+    monkeypatch.setattr(taker, "ROWS_MAX", 1)
+    monkeypatch.setattr(site_journal, "SEGMENT_BYTES", 1 << 20)  # all in one file
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    for unit in range(4):
+        site.share(f"acme.c01.u{unit}", unit + 1)
+    await hub.send(NORTH, granted, site)
+    (remote,) = hub.edges.open
+    for _ in range(3):
+        assert remote.taker.step(site.log.at.number) is not None
+    assert remote.taker.under_way
+    rmtree(hub.home / "inbox")
+    await hub.start()
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is None
+    granted = await hub.begin(NORTH, site)
+    for frame in site.frames()[:comes]:
+        await hub.edges.receive(NORTH, granted.epoch, frame)
+    await hub.folding.fold()
+    assert hub.edge(NORTH).held is None
+    assert hub.edges.standing()[0].waits is not None
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    assert hub.shares() == {f"acme.c01.u{unit}": unit + 1 for unit in range(4)}
+    assert hub.edges.standing()[0].waits is None
+
+
+@pytest.mark.sqlite_suffices
 async def test_a_machine_is_booked_by_its_name_though_the_books_have_its_number_no_more(hub: Hub) -> None:
     """The hub had numbered it, and told its edge so, before the books were put back from a copy."""
     site = hub.site(NORTH)
