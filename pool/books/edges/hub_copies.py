@@ -31,7 +31,8 @@ RANDOM_BYTES: Final = 4  # two hubs of one pool may have hosts of one name
 
 
 class Here(msgspec.Struct, frozen=True):
-    """What the hub that is asked has of a journal; `unbooked`: the books do not have all of it yet."""
+    """What the hub that is asked has of a journal; `unbooked`: the books do not have all of it yet, or nobody
+    can read it."""
 
     hub: str
     number: int
@@ -91,8 +92,8 @@ def check_booked(connection: Connection, edge: EdgeRecord, here: Here | None) ->
     Raises RegistryError, in words that say what to do."""
     if here is not None and here.unbooked:
         raise RegistryError(
-            f"record {here.number} of edge {edge.name} is here, and not all up to it is booked: wait until"
-            f" `angara edge show {edge.name}` has the same for both"
+            f"not all that is here of edge {edge.name} is booked: wait until here and booked are the same"
+            f" (`angara edge show {edge.name}`)"
         )
     last, beyond = _beyond(connection, edge, here)
     if not beyond:

@@ -103,7 +103,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     here_age_s: float  # all that it had so long ago is here
     booked_age_s: float  # and in the books
     hub: str  # whose copies these are
-    unbooked: bool  # the books take more of what is here
+    unbooked: bool  # the books take more of what is here, or may
 
 
 class RemoteEdge:
@@ -587,5 +587,5 @@ def _unopened(edge: EdgeRecord, reason: str, since_s: float, hub: str) -> Standi
         here_age_s=age_s,
         booked_age_s=age_s,
         hub=hub,
-        unbooked=False,
+        unbooked=True,
     )

@@ -133,9 +133,25 @@ async def test_what_is_at_another_hub_alone_is_booked_there_before_an_edge_is_re
 
 async def test_what_is_here_and_not_booked_is_waited_for(hubs: TwoHubs) -> None:
     """A hub that was killed now would leave it on a disk that nobody asks for."""
-    site, _ = await site_at_hub1(hubs, 3)
-    number = site.log.at.number
-    assert f"record {number} of edge north is here, and not all up to it is booked" in await hubs.refusal()
+    await site_at_hub1(hubs, 3)
+    assert (await hubs.refusal()).startswith("not all that is here of edge north is booked: wait until")
+    await hubs.folding.fold()
+    await hubs.command("edge.reset")
+    assert hubs.shares() == {WORKER: 3}
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_copy_that_its_hub_cannot_read_is_waited_for(hubs: TwoHubs) -> None:
+    """Its disk is away, and there may be more on it than was said with the lease."""
+    await site_at_hub1(hubs, 3)
+    copy, kept = hubs.home / "inbox" / NORTH, hubs.home / "kept"
+    copy.rename(kept)
+    copy.touch()
+    await hubs.takes_over("hub1")
+    assert (await hubs.refusal()).startswith("not all that is here of edge north is booked: wait until")
+    copy.unlink()
+    kept.rename(copy)
+    await hubs.takes_over("hub1")
     await hubs.folding.fold()
     await hubs.command("edge.reset")
     assert hubs.shares() == {WORKER: 3}
