@@ -28,7 +28,7 @@ from pool.requests.policy import Approval
 
 if TYPE_CHECKING:
     from pool.admin.live_settings import Reload
-    from pool.books.edges.remote import Standing
+    from pool.books.edges.remote_edge import Standing
     from pool.edges.edges import SiteProcess
     from pool.fleet.hashrate import Hashrate
     from pool.fleet.registry import ContainerRecord, UnlistedWorker

@@ -14,7 +14,8 @@ import trio
 
 from pool.admin.desk import ROWS_MAX
 from pool.admin.live_settings import LiveSettings, Reload
-from pool.books.edges.remote import RemoteEdges, Standing
+from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.remote_edge import Standing
 from pool.edges.edges import Edges, SiteProcess
 from pool.fleet.hashrate import Hashrate, HashrateBook
 from pool.fleet.registry import ContainerRecord, Registry, UnlistedWorker

@@ -26,7 +26,7 @@ from pool.books.journal.schema import journal_hours
 from pool.orders.rows import PREPAID_TOLD_H
 
 if TYPE_CHECKING:  # what only a running pool has
-    from pool.books.edges.remote import Standing
+    from pool.books.edges.remote_edge import Standing
 
 # A site serves on alone for a week, and needs a day for what has gathered (pool.books.edges.prices): one that
 # is away for longer may never be back, and a buyer's money is not held for ever. What it brings then he owes.

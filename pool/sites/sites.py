@@ -19,7 +19,8 @@ import structlog
 import trio
 
 from pool.books.edges.brought import Brought
-from pool.books.edges.remote import RemoteEdge, RemoteEdges, Standing
+from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.remote_edge import RemoteEdge, Standing
 from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
@@ -229,7 +230,7 @@ class Sites:
             log.info("hub_serves", epoch=self._epoch.number, edges=len(self._lines))
             task_status.started()
 
-    # pool.books.edges.remote.Line
+    # pool.books.edges.remote_edge.Line
 
     async def taken(self, edge: str, epoch: int, booked: Place) -> None:
         if (line := self._lines.get(edge)) is not None:

@@ -24,7 +24,7 @@ from pool import parts
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.books import lease
-from pool.books.edges import remote
+from pool.books.edges import remote, remote_edge
 from pool.books.edges.leases import EdgeRefused, Granted
 from pool.books.journal import start
 from pool.books.journal.start import OpenJournal, open_journals
@@ -72,7 +72,7 @@ SHORTER: Final[tuple[tuple[Any, str, float], ...]] = (
     (publisher, "AGAIN_S", 1.5),
     (line, "ANSWER_S", 8.0),
     (sites_of_hub, "WANT_S", 2.0),
-    (remote, "AWAY_S", 60),
+    (remote_edge, "AWAY_S", 60),
     (lease, "TAKE_WAIT_S", 0.0),  # nobody else moves while a thread waits here
 )
 STILL_S: Final = 4.0  # that the hub has no more of a journal than before: all that was on its way is there

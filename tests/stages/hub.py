@@ -10,7 +10,8 @@ from payouts.rates import Scheme
 from pool.books.changes.changes import note_change
 from pool.books.edges.brought import Brought
 from pool.books.edges.leases import Asked, Granted
-from pool.books.edges.remote import RemoteEdge, RemoteEdges
+from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.remote_edge import RemoteEdge
 from pool.books.edges.rows import EdgePlace, EdgeRecord, add_edge, find_edge, kept_of, load_edges
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.folding import Folding

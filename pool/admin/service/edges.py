@@ -20,7 +20,7 @@ from pool.books.changes.changes import State
 from pool.books.edges import late, rows
 from pool.books.edges.hub_copies import GivenUp, Here, check_booked, give_up
 from pool.books.edges.late import BOOK_LATE, Late
-from pool.books.edges.remote import Standing
+from pool.books.edges.remote_edge import Standing
 from pool.books.edges.rows import EdgePlace, EdgeRecord
 from pool.chain.templates import HEIGHT_MAX
 from pool.fleet.registry_error import RegistryError

@@ -16,7 +16,8 @@ import numpy as np
 import trio
 
 from pool.books.edges.machines import Counted, EdgeMachines
-from pool.books.edges.remote import AWAY_S, RemoteEdge, RemoteEdges, Standing
+from pool.books.edges.remote import RemoteEdges
+from pool.books.edges.remote_edge import AWAY_S, RemoteEdge, Standing
 from pool.books.edges.rows import EdgeRecord
 from pool.books.journal.folding import Writer
 from pool.fleet.hashrate import OFFLINE_S, Bools, Floats, Ints, everybody_is_heard

@@ -13,7 +13,7 @@ from payouts.sales.payments import CHARGED_S, say_refund
 from payouts.schemas.book import book
 from pool.admin.payouts import commands
 from pool.books.edges.leases import Asked, begin
-from pool.books.edges.remote import Standing
+from pool.books.edges.remote_edge import Standing
 from pool.books.edges.rows import EdgePlace, add_edge, reset_edge, retire_edge
 from pool.books.journal.hour_rows import note_hours
 from pool.books.journal.hours import Hour
@@ -67,7 +67,8 @@ def stands(**change: Any) -> dict[str, Standing]:
         "moment_s": ENDS_S,
     }
     now |= {"inbox_bytes": 0, "untaken_bytes": 0, "held": None, "waits": None, "beyond_at_s": None}
-    return {"north": Standing(**(now | {"here_age_s": 1.0, "booked_age_s": 1.0} | change))}
+    now |= {"here_age_s": 1.0, "booked_age_s": 1.0, "hub": "hub1", "unbooked": False}
+    return {"north": Standing(**(now | change))}
 
 
 def refuses(sale: Sale, at_s: int, standing: dict[str, Standing] | None = None) -> str:

@@ -17,7 +17,7 @@ from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
 from pool.books.edges import limits
 from pool.books.edges.leases import EdgeRefused
-from pool.books.edges.remote import AWAY_S, RemoteEdge
+from pool.books.edges.remote_edge import AWAY_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
 from pool.books.journal.folding import Writer

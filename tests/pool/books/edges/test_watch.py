@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from pool.books.edges.remote import RemoteEdge
+from pool.books.edges.remote_edge import RemoteEdge
 from pool.books.edges.rows import release_edge
 from pool.books.edges.watch import BEYOND_S, EdgesWatch, LinkFigures, RemoteFigures
 from pool.books.journal import folding
