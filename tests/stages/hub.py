@@ -37,6 +37,7 @@ class LineToNobody:
     def __init__(self) -> None:
         self.told: list[tuple[str, int, Place | Want]] = []
         self.forgotten_by: dict[str, Forgotten] = {}  # what an edge answers
+        self.asked: list[tuple[bytes, ...]] = []  # of which blocks an edge was asked whether it has left them
 
     async def taken(self, edge: str, epoch: int, booked: Place) -> None:
         self.told.append((edge, epoch, booked))
@@ -45,6 +46,7 @@ class LineToNobody:
         self.told.append((edge, epoch, want))
 
     async def forgotten(self, edge: str, epoch: int, prevhashes: Sequence[bytes]) -> Forgotten:
+        self.asked.append(tuple(prevhashes))
         return self.forgotten_by.get(edge, Forgotten())
 
 

@@ -163,9 +163,9 @@ class RemoteEdge:
             said = Forgotten(number=self.inbox.have.number, prevhashes=tuple(prevhashes))
         else:
             said = await self._line.forgotten(self.edge.name, self.edge.epoch, prevhashes)
-        # What was under way to its disk at its first word is there at the second.
-        both = self._forgot.intersection(said.prevhashes)
-        self._forgot = frozenset(said.prevhashes)
+        now = frozenset(prevhashes).intersection(said.prevhashes)  # it says what it likes
+        both = self._forgot & now  # what was under way to its disk at its first word is there at the second
+        self._forgot = now
         self._forgotten_at = {it: self._forgotten_at.get(it, said.number) for it in both}
         booked = self.taker.position.at.number
         return [it for it in prevhashes if self._forgotten_at.get(it, booked + 1) <= booked]

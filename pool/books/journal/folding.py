@@ -53,6 +53,10 @@ MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a 
 STOP_WAIT_S: Final = 5.0  # for the books, when the pool is asked to stop: the next start takes what is left
 STOP_ROUND_S: Final = 15.0  # and while they answer: whoever stops a pool ends it by force after 60 s
 AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
+# Previous blocks of upstreams that every writer is asked for at a fold, the oldest first: 340 kB. An upstream
+# gives 600 a minute at most, and they go at the third fold, so five such ones are kept up with.
+BLOCKS_ASKED_MAX: Final = 10_000
+BLOCKS_FORGOTTEN_MAX: Final = 10  # in one transaction: the hashes of an hour and a half of a real chain
 STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that others come in between
 # Whoever has written meanwhile has made what we know of the books wrong: no later attempt is better.
 FATAL: Final = (LeaseLost, LeaseHeld, NumberTaken)
@@ -247,12 +251,14 @@ class Folding:
         What was credited on them has been taken since. And an upstream that gives a block to some and takes
         it from all, before others have heard of it, would have what they do on it be too late.
         """
-        over = kept = [] if self.missing else self._credits.kept
+        over = asked = [] if self.missing else self._credits.kept[:BLOCKS_ASKED_MAX]
         for source in self._sources:  # each is asked for all: one may need several folds until it says so
-            said = await source.writer.forgotten(kept)
+            said = frozenset(await source.writer.forgotten(asked))
             over = [it for it in over if it in said]
-        if gone := [it for it in over if it in self._over]:
-            await self._in_thread(self._forget, gone)
+        gone = [it for it in over if it in self._over]
+        for at in range(0, len(gone), BLOCKS_FORGOTTEN_MAX):
+            await self._in_thread(self._forget, gone[at : at + BLOCKS_FORGOTTEN_MAX])
+            await trio.sleep(STEP_PAUSE_S)
         self._over = frozenset(over).difference(gone)
 
     def _forget(self, over: list[bytes]) -> None:

@@ -39,12 +39,12 @@ class TwoEdges:
     async def begin_one(self, name: str) -> None:
         self._granted[name] = await self.hub.begin(name, self.sites[name])
 
-    def share(self, name: str) -> None:
-        self.sites[name].share(f"acme.{name}.u1", on_block=BLOCK)
+    def share(self, name: str, block: bytes = BLOCK) -> None:
+        self.sites[name].share(f"acme.{name}.u1", on_block=block)
 
-    def forget(self, *names: str) -> None:
+    def forget(self, *names: str, blocks: tuple[bytes, ...] = (BLOCK,)) -> None:
         for name in names:
-            ends = Forgotten(number=self.sites[name].log.at.number, prevhashes=(BLOCK,))
+            ends = Forgotten(number=self.sites[name].log.at.number, prevhashes=blocks)
             self.hub.line.forgotten_by[name] = ends
 
     async def publish(self, name: str) -> None:
@@ -135,6 +135,39 @@ async def test_shares_are_booked_of_an_edge_whose_copy_could_not_be_opened_meanw
     await edges.fold()
     assert hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}
     assert edges.known() == [False]
+
+
+async def test_blocks_of_a_day_in_which_an_edge_was_dark_go_some_at_a_time(
+    edges: TwoEdges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upstream gives ten a second, and all of them are kept for an edge that says nothing. No question,
+    and no transaction, is of all of them."""
+    monkeypatch.setattr(folding, "BLOCKS_ASKED_MAX", 3)
+    monkeypatch.setattr(folding, "BLOCKS_FORGOTTEN_MAX", 2)
+    blocks = tuple(bytes([number]) * 32 for number in range(1, 9))
+    for block in blocks:
+        edges.share(NORTH, block)
+    await edges.publish(NORTH)
+    await edges.publish(SOUTH)
+    edges.forget(NORTH, blocks=blocks)
+    await edges.fold()
+    assert edges.known() == [True] * len(blocks)
+    edges.forget(SOUTH, blocks=blocks)
+    await edges.fold(times=1 + 2 * len(blocks) // 3 + MANY_FOLDS)
+    assert edges.known() == [False] * len(blocks)
+    assert edges.hub.line.asked[0] == blocks[:3]  # the oldest
+    assert max(map(len, edges.hub.line.asked)) == 3
+
+
+async def test_what_an_edge_says_of_blocks_that_it_is_not_asked_for_is_not_kept(edges: TwoEdges) -> None:
+    """Or it would fill our memory, with 96 MiB of them an answer."""
+    edges.forget(NORTH)
+    (remote,) = (it for it in edges.hub.edges.open if it.edge.name == NORTH)
+    assert await remote.forgotten([]) == []
+    await edges.publish(NORTH)
+    await edges.hub.folding.fold()
+    assert await remote.forgotten([BLOCK]) == []  # its first word of it
+    assert await remote.forgotten([BLOCK]) == [BLOCK]
 
 
 async def test_a_journal_that_is_over_keeps_no_block(edges: TwoEdges) -> None:
