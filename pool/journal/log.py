@@ -132,9 +132,14 @@ class JournalLog:
             size = sum(self._sizes[first] for first in mine)
             while len(mine) > 1 and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
                 gone.append(mine.pop(0))
-                size -= self._sizes.pop(gone[-1])
+                size -= self._sizes[gone[-1]]
+        if gone and not self._is_here(taken):
+            log.error("journal_not_trimmed", directory=str(self.directory), other_record=taken.number)
+            return
         for first in gone:  # 60 ms for 64 MiB, in which whoever appends need not wait
             self._disk.remove(segment_path(self.directory, first))
+            with self._turn:
+                del self._sizes[first]
 
     def walk(self, after: Place) -> Walk:
         """What is there behind a place."""
@@ -155,6 +160,15 @@ class JournalLog:
         """Files whose records are all up to that number, oldest first; never the last one."""
         firsts = sorted(self._sizes)
         return [first for first, after in pairwise(firsts) if after <= number + 1]
+
+    def _is_here(self, taken: Place) -> bool:
+        """Not where the books have another record of that number: they took another journal, that went on
+        from the same copy, and nobody has what is here."""
+        if taken.number > self.at.number:
+            return False
+        path = segment_path(self.directory, max(it for it in list(self._sizes) if it <= taken.number))
+        here = (it.at for it in frames_behind(self.writer, path.read_bytes(), 0))
+        return next((it for it in here if it.number == taken.number), taken) == taken
 
     def _check_taken(self, first: int) -> None:
         """No file is begun in the place of one with records: nobody has taken those."""

@@ -15,8 +15,10 @@ from pool.books.journal import bookings, taker
 from pool.books.journal.positions import Position, write_position
 from pool.books.journal.taker import Taken, Taker
 from pool.fleet.registry import Registry
-from pool.journal.frames import Place
+from pool.journal.frames import Place, frames_behind
+from pool.journal.log import JournalLog
 from pool.journal.records import Machine
+from pool.journal.segments import segments
 from pool.sites.membership import Membership
 from pool.sites.served import Served
 
@@ -26,12 +28,17 @@ def trim_behind_what_a_server_has_read(patch: pytest.MonkeyPatch) -> None:
     renew = Served._renew
 
     async def trimming(it: Served) -> None:
-        number = it._publisher.state.number
-        if number:
-            it._log.trim(Place(number=number))
+        for read in _places(it._log):
+            if read.number == it._publisher.state.number:
+                it._log.trim(read)
         await renew(it)
 
     patch.setattr(Served, "_renew", trimming)
+
+
+def _places(log: JournalLog) -> list[Place]:
+    files = [path.read_bytes() for _, path in segments(log.directory)]
+    return [frame.at for data in files for frame in frames_behind(log.writer, data, 0)]
 
 
 def take_a_record_twice(patch: pytest.MonkeyPatch) -> None:

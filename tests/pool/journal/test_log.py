@@ -405,6 +405,25 @@ def test_files_go_when_the_books_have_them_and_more_of_them_than_are_kept(tmp_pa
     assert books.numbers[-1] == 40
 
 
+@pytest.mark.parametrize("ahead", [-15, 0, 3])
+def test_no_file_goes_because_the_books_have_as_many_records_of_another_journal(
+    tmp_path: Path, ahead: int
+) -> None:
+    """Two that went on from one copy: what is here is nowhere else, and somebody has to look."""
+    books = Books(tmp_path, segment_bytes=1_500, taken_bytes_max=4_000)
+    books.start()
+    books.append(*range(1, 40))
+    there = segments(books.log.directory)
+    with capture_logs() as logs:
+        books.log.trim(Place(books.log.at.number + ahead, bytes(16)))
+    assert [it["event"] for it in logs] == ["journal_not_trimmed"]
+    assert segments(books.log.directory) == there
+    books.take()
+    books.log.trim(books.at)
+    assert len(segments(books.log.directory)) < len(there)
+    assert books.log.size_bytes == sum(path.stat().st_size for _, path in segments(books.log.directory))
+
+
 def test_no_file_goes_at_whose_end_somebody_reads(tmp_path: Path) -> None:
     """Nothing that is taken is to be kept, and each record has a file."""
     books = Books(tmp_path, segment_bytes=1, taken_bytes_max=0)
