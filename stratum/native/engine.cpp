@@ -138,23 +138,23 @@ void Engine::drop_jobs(Channel& channel, size_t count) {
 
 void Engine::enter_tip(Channel& channel, const Hash& prevhash) {
     if (channel.tip && channel.tip->prevhash == prevhash) return;
-    Tip& tip = tip_on(prevhash, true);
+    Tip& tip = tip_on(prevhash);
     ++tip.channels;
     leave_tip(channel);
     channel.tip = &tip;
 }
 
-// That of this previous block; a new one at the front, or behind all others that no channel mines on.
-Engine::Tip& Engine::tip_on(const Hash& prevhash, bool newest) {
+// That of this previous block, or a new one: of those that no channel mines on the first to be forgotten.
+Engine::Tip& Engine::tip_on(const Hash& prevhash) {
     const auto known = std::ranges::find(tips_, prevhash, &Tip::prevhash);
     if (known != tips_.end()) return *known;
     Tip tip{++last_tip_, prevhash, DuplicateFilter(duplicates_max_), {}};
-    return *tips_.insert(newest ? tips_.begin() : tips_.end(), std::move(tip));
+    return *tips_.insert(tips_.begin(), std::move(tip));
 }
 
 void Engine::remember(const Hash& prevhash, std::string_view keys) {
     if (keys.size() % DuplicateFilter::kKeyBytes != 0) throw std::invalid_argument("not a whole number of keys");
-    DuplicateFilter& filter = tip_on(prevhash, false).filter;
+    DuplicateFilter& filter = tip_on(prevhash).filter;
     for (; !keys.empty(); keys.remove_prefix(DuplicateFilter::kKeyBytes))
         filter.insert(reinterpret_cast<const uint8_t*>(keys.data()));
 }
@@ -171,12 +171,15 @@ void Engine::leave_tip(Channel& channel) {
     tips_.splice(tips_.end(), tips_, left);
     channel.tip = nullptr;
 
-    const auto idle = static_cast<size_t>(std::ranges::count(tips_, size_t{0}, &Tip::channels));
-    if (idle <= kIdleTipsMax) return;
-    const auto oldest = std::ranges::find(tips_, size_t{0}, &Tip::channels);
-    if (retired_tables_.size() > kRetiredTablesMax) retired_tables_.clear();
-    oldest->filter.dismantle(retired_tables_);
-    tips_.erase(oldest);
+    // One became idle, and two may go: what a start remembered becomes fewer, and not all of it at once, as some
+    // of it is of channels that have no work yet.
+    auto idle = static_cast<size_t>(std::ranges::count(tips_, size_t{0}, &Tip::channels));
+    for (int gone = 0; gone < 2 && idle > kIdleTipsMax; ++gone, --idle) {
+        const auto oldest = std::ranges::find(tips_, size_t{0}, &Tip::channels);
+        if (retired_tables_.size() > kRetiredTablesMax) retired_tables_.clear();
+        oldest->filter.dismantle(retired_tables_);
+        tips_.erase(oldest);
+    }
 }
 
 void Engine::drop_jobs_before(uint32_t channel_id, uint64_t seq) {

@@ -235,7 +235,8 @@ class Engine {
     std::vector<Tally> collect_uncharged() { return uncharged_.take(); }
     std::vector<Credits> collect_credits();
     std::vector<Kept> collect_kept() { return std::exchange(kept_, {}); }
-    // These were credited on the previous block before: by an engine before this one.
+    // These were credited on the previous block before: by an engine before this one. A block that is new here is
+    // the first to be forgotten, so the newest come first.
     void remember(const Hash& prevhash, std::string_view keys);
     // Until then it need not be checked, unless a share of it is rejected or it gets another difficulty.
     void rest(uint32_t session, double until_s);
@@ -313,7 +314,7 @@ class Engine {
     static const std::shared_ptr<Job>* find_job(const Channel& channel, uint64_t seq);
     void append_job(Channel& channel, uint64_t seq, std::shared_ptr<Job> job);
     void drop_jobs(Channel& channel, size_t count);
-    Tip& tip_on(const Hash& prevhash, bool newest);
+    Tip& tip_on(const Hash& prevhash);
     void enter_tip(Channel& channel, const Hash& prevhash);
     void leave_tip(Channel& channel);
     Channel* live_channel(const Job& job);

@@ -163,6 +163,23 @@ def test_the_ids_of_queued_shares_have_a_limit() -> None:
         miner.say(line)
 
 
+def test_blocks_that_a_start_was_told_of_become_fewer() -> None:
+    """They stayed as many as they were, since each block that was left took the place of one: a day of them
+    where a site was dark for a day, with what was credited on them, here and in the books of the hub."""
+    mine, told = Mine(), [bytes([number]) * 32 for number in range(1, 11)]
+    for block in told:
+        mine.engine.remember(block, block[:16])
+    left = [bytes([number]) * 32 for number in range(101, 113)]
+    known = []
+    for block in left:
+        mine.publish(work(prevhash_internal=block))
+        known.append([it for it in told + left if mine.engine.remembers(it)])
+    assert known[1] == [*told[:8], *left[:2]], (
+        "two go for one that comes, those first that it was told of last"
+    )
+    assert known[-1] == left[-2:]
+
+
 def test_a_solution_is_remembered_among_thousands() -> None:
     mine = Mine()
     mine.publish(work(branch=(), network_target=(1 << 256) - 1))

@@ -14,11 +14,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
+import structlog
 
 from stratum._engine import Engine
 
+log = structlog.get_logger()
+
 # A real chain has 52,000 blocks a year; an upstream that makes up ten a second needs seven hours for these.
 TIPS_MAX: Final = 1 << 18
+
+# What a start is told of: the hub keeps more where it waits for an edge, 5 GB a day of the built-out site. An
+# upstream's next work is on one of the newest, and is refused on any other. That many questions take half a
+# minute where the hub is far away; an upstream that makes up ten blocks a second has as many kept in three.
+BLOCKS_LOADED_MAX: Final = 2_000
+LOADED_BYTES_MAX: Final = 256 << 20  # an hour of the built-out site; the block that goes beyond is told whole
 
 Credits = Sequence[tuple[bytes, bytes]]  # a previous block, and what was credited on it: hashes, or shares
 CreditsPage = list[tuple[int, bytes]]  # numbered, some of a block
@@ -39,6 +48,7 @@ class CreditBook:
         self._engine = engine
         self._loaded = False
         self._credited = credited
+        self._of_hub = frozenset(it.prevhash for it in tips)
         self._kept = [it.prevhash for it in tips if not it.forgotten]
         self.tips = tuple(
             dict.fromkeys([it.prevhash for it in tips] + [prevhash for prevhash, _ in credited])
@@ -57,15 +67,25 @@ class CreditBook:
         return [prevhash for prevhash in prevhashes if not self._engine.remembers(prevhash)]
 
     async def load(self, page: Callable[[bytes, int], Awaitable[CreditsPage]]) -> None:
-        """At the start, before any upstream has work: tell the engine what was credited. `page` has what is
-        behind a number, and nothing at the end."""
-        for prevhash in self._kept:
+        """At the start, before any upstream has work: tell the engine what was credited on the newest blocks.
+        `page` has what is behind a number, and nothing at the end."""
+        for prevhash, hashes in self._credited:
+            if prevhash not in self._of_hub:
+                self._engine.remember(prevhash, hashes)
+        loaded, size = set[bytes](), 0
+        for prevhash in reversed(self._kept[-BLOCKS_LOADED_MAX:]):
+            if size >= LOADED_BYTES_MAX:
+                log.warning("credits_not_loaded", blocks=len(self._kept) - len(loaded))
+                break
             self._engine.remember(prevhash, b"")
             after = 0
             while rows := await page(prevhash, after):
                 for _, hashes in rows:
                     self._engine.remember(prevhash, hashes)
+                    size += len(hashes)
                 after = rows[-1][0]
+            loaded.add(prevhash)
         for prevhash, hashes in self._credited:
-            self._engine.remember(prevhash, hashes)
+            if prevhash in loaded:  # of one that is not a part would be worse than nothing
+                self._engine.remember(prevhash, hashes)
         self._credited, self._loaded = (), True

@@ -13,7 +13,8 @@ import pytest
 
 from payouts.rates import Scheme
 from pool.books.database_waits import read_books
-from pool.books.journal.credit_book import CreditBook, CreditsPage
+from pool.books.journal import credit_book
+from pool.books.journal.credit_book import CreditBook, CreditsPage, Tip
 from pool.books.journal.credit_rows import CreditRows, credits_page, write_credits
 from pool.books.journal.folding import Folding
 from pool.books.journal.journal import Journal, JournalFailed
@@ -166,6 +167,40 @@ async def test_work_on_a_block_that_was_left_before_a_restart_is_refused(books: 
         boot.gives(work(prevhash_internal=tip))
         boot.joins().submit(job=at, nonce=at + 1)
     assert set(await boot.judge()) <= {DUPLICATE, Verdict.STALE}
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize(
+    ("bound", "most"), [("BLOCKS_LOADED_MAX", 2), ("LOADED_BYTES_MAX", 32), ("LOADED_BYTES_MAX", 17)]
+)
+async def test_a_start_is_told_of_the_newest_blocks_and_work_on_others_is_refused(
+    books: BooksAtHome, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    """The hub has all blocks of a day in which another site was dark."""
+    boot = await Boot(books).start()
+    for at, tip in enumerate((A, B, C), 1):
+        boot.gives(work(prevhash_internal=tip))
+        boot.joins().submit(job=at, nonce=at)
+        await boot.judge()
+    await boot.folding.fold()
+    monkeypatch.setattr(credit_book, bound, most)
+    boot = await Boot(books).start()
+    assert [boot.tips.admit(tip) for tip in (A, B, C, D)] == [False, True, True, True]
+
+
+@pytest.mark.sqlite_suffices
+async def test_of_a_block_that_a_start_is_not_told_of_its_own_journal_makes_no_half(
+    books: BooksAtHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was credited on it before, and is in the books, could be credited once more."""
+    monkeypatch.setattr(credit_book, "BLOCKS_LOADED_MAX", 1)
+    boot = Boot(books)
+    tips = [Tip(it, forgotten=it == C) for it in (C, A, B)]
+    journal = [(it, bytes([number]) * 16) for number, it in enumerate((A, B, C, D))]
+    credits = CreditBook(boot.mine.engine, tips, journal)
+    await credits.load(boot._page)
+    assert credits.forgotten([A, B, C, D]) == [A, C]
+    assert credits.tips == (C, A, B, D), "and work on it is refused"
 
 
 @pytest.mark.sqlite_suffices
