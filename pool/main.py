@@ -471,6 +471,7 @@ class Pool:
             registry=self.books.registry,
             hashrates=self.books.hashrates,
             folds=self.books.folding.durations,
+            kept_blocks=lambda: self.books.folding.kept_blocks,
             settlements=self.books.bookkeeper.settlements,
             readiness=self._readiness,
             door=door,

@@ -62,6 +62,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     hashrates: HashrateBook
     folds: Histogram
+    kept_blocks: Callable[[], int] = lambda: 0  # of upstreams
     settlements: Histogram
     readiness: Readiness
     door: Door
@@ -122,6 +123,7 @@ def _pool(page: Page, it: Moment) -> None:
     for kind, count in edges.moved.items():
         page.add("angara_moves_total", count, kind)
     page.add("angara_unresolved_shares", edges.unresolved)
+    page.add("angara_upstream_kept_blocks", it.sources.kept_blocks())
 
 
 def _durations(page: Page, it: Moment) -> None:

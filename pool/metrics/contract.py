@@ -85,6 +85,7 @@ gauge     angara_upstream_sessions{upstream,order}            Miners on it.
 gauge     angara_upstream_unanswered_shares{upstream,order}   Shares that it was sent and has not answered.
 counter   angara_upstream_shares_total{upstream,verdict,reason}  Forwarded shares by what the upstream said: accepted, rejected (why, in one of few words), unanswered.
 gauge     angara_unresolved_shares                            Forwarded shares in the books that nobody has answered.
+gauge     angara_upstream_kept_blocks                         Previous blocks of upstreams whose credited shares the books still know: a handful, or all since an edge that is held, silent or of a version before has said that it left them.
 counter   angara_moves_total{kind}                            Machines that were moved to another channel, by how: job, set_extranonce, reconnect.
 gauge     angara_order_sold_hashes_per_second{order}          What an order that runs has bought.
 gauge     angara_order_delivered_hashes_per_second{order}     What its machines deliver, as measured last.

@@ -124,6 +124,11 @@ class Folding:
         self._seen: dict[int, int] = {}  # in which SEEN_S each was noted last, by how it counts them
         self._over: frozenset[bytes] = frozenset()  # blocks that were over at the last fold
 
+    @property
+    def kept_blocks(self) -> int:
+        """Of upstreams, with what was credited on them: somebody has not left them, or does not say so."""
+        return len(self._credits.kept)
+
     def take(self, writer: Writer, taker: Taker) -> None:
         """One more journal."""
         self._sources.append(_Source(writer, taker))

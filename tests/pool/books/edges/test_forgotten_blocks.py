@@ -152,9 +152,11 @@ async def test_blocks_of_a_day_in_which_an_edge_was_dark_go_some_at_a_time(
     edges.forget(NORTH, blocks=blocks)
     await edges.fold()
     assert edges.known() == [True] * len(blocks)
+    assert edges.hub.folding.kept_blocks == len(blocks)
     edges.forget(SOUTH, blocks=blocks)
     await edges.fold(times=1 + 2 * len(blocks) // 3 + MANY_FOLDS)
     assert edges.known() == [False] * len(blocks)
+    assert edges.hub.folding.kept_blocks == 0
     assert edges.hub.line.asked[0] == blocks[:3]  # the oldest
     assert max(map(len, edges.hub.line.asked)) == 3
 
