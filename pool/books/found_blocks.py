@@ -23,7 +23,7 @@ from payouts.rates import Scheme
 from payouts.schemas.money import blocks, containers, tenant_addresses, tenants, workers
 from payouts.solo import SoloPayout, owner_of, record_solo
 from pool.chain.addresses import BadAddress, script_for
-from pool.chain.blocks import block_and_note
+from pool.chain.blocks import block_and_note, note_of
 from pool.journal.records import Machine
 
 log = structlog.get_logger()
@@ -72,6 +72,19 @@ def unknown_files(connection: Connection, directory: Path, earlier: frozenset[st
     )
 
 
+def left_behind(connection: Connection, directory: Path) -> dict[str, bool]:
+    """Blocks whose files are here and that nobody has booked; of each, whether the books know who found it.
+    Raises OSError."""
+    here = frozenset(it.stem.partition("-")[2] for it in directory.glob("*-*"))
+    found = {}
+    for path in unknown_files(connection, directory, here):
+        note = unpacked_note(note_of(path))
+        finder = None if note is None else note.finder
+        known = finder is None or _row_of(connection, finder) is not None
+        found[path.stem.partition("-")[2]] = known
+    return found
+
+
 def book_found_blocks(
     connection: Connection, files: Sequence[Path], payout_script: bytes, network: str, now_s: int
 ) -> None:
@@ -93,7 +106,8 @@ def book_found_blocks(
             worker_id=None if finder is None else _row_of(connection, finder),
             found_at_s=now_s,
         )
-        income.record_block(connection, found, now_s)
+        if not income.record_block(connection, found, now_s):
+            continue  # somebody else has booked it since
         if solo is not None:
             record_solo(connection, hash_hex, solo)
         elif found.worker_id is not None:

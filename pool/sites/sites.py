@@ -26,6 +26,7 @@ from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
 from pool.books.store import Store
+from pool.chain.blocks import blocks_directory
 from pool.chain.node_set import NodeSet
 from pool.chain.price_history import PriceHistory
 from pool.config import BadConfig, PoolConfig
@@ -52,6 +53,7 @@ from pool.sites.access import access
 from pool.sites.answers import Answers
 from pool.sites.heard_blocks import HeardBlocks
 from pool.sites.known_at_site import assigned_of
+from pool.sites.left_blocks import LeftBlocks
 from pool.sites.nats import subjects
 from pool.sites.nats.client import ConnectionState
 from pool.sites.nats.connection import Connection
@@ -182,6 +184,7 @@ class Sites:
             wall_clock=wall_clock,
         )
         self._blocks = HeardBlocks(self._connection, subjects.HUB, nodes)
+        self._left_blocks = LeftBlocks(store, blocks_directory(config.data_dir), hub.book_found_blocks)
         self.remote = RemoteEdges(
             store,
             folding,
@@ -227,6 +230,7 @@ class Sites:
             await self.remote.start()
             nursery.start_soon(self._stream.run)
             await nursery.start(self._blocks.run)
+            nursery.start_soon(self._left_blocks.run)
             log.info("hub_serves", epoch=self._epoch.number, edges=len(self._lines))
             task_status.started()
 

@@ -19,7 +19,7 @@ from payouts.tallies import Tally, record
 from pool.books.block_division import BlockDivision
 from pool.books.block_watch import MATURITY, BlockWatch
 from pool.books.bookkeeper import Bookkeeper, BookTimes
-from pool.books.found_blocks import BlockNote, header_of, packed_note
+from pool.books.found_blocks import BlockNote, book_found_blocks, header_of, packed_note
 from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
@@ -215,6 +215,8 @@ async def test_a_tenant_that_carries_its_own_luck_is_paid_of_the_blocks_that_its
         (directory / f"2-{late}.accepted").write_bytes(noted(raw[late], note))
         script = script_for(ADDRESS, "regtest")
         await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({late}))
+        with it.store.write() as connection:  # as who has looked at the same time does
+            book_found_blocks(connection, [directory / f"2-{late}.accepted"], script, "regtest", 1)
         division = BlockDivision(it.store)
         await it.watch.check()
         await division.keep()
