@@ -371,8 +371,14 @@ class Miner:
     async def hears_nothing(self) -> bool:
         """Whether nothing has arrived, and nothing is about to."""
         await trio.testing.wait_all_tasks_blocked()
-        readable, _, _ = select.select([self.socket], [], [], 0)
-        return not readable and not self._received
+        return not is_readable(self.socket) and not self._received
+
+
+def is_readable(sock: socket.socket | trio.socket.SocketType) -> bool:
+    """Something has arrived, or its end; whatever number it has: `select.select` takes none above 1,023."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def accepted(answer: Message) -> bool:

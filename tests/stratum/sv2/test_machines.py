@@ -1,6 +1,5 @@
 """Machines of Stratum V2 at a pool, on sockets: what they are given, and what becomes of their shares."""
 
-import select
 import struct
 import time
 from random import Random
@@ -22,6 +21,7 @@ from tests.stages.sockets import (
     ALWAYS_A_BLOCK,
     NTIME,
     accepted,
+    is_readable,
     make_work,
 )
 from tests.stages.sv2_machine import WrongPool, connect_sv2
@@ -95,7 +95,7 @@ async def test_who_speaks_v1_hears_of_a_block_before_a_job_is_made_and_encrypted
         return encrypt(noise, frames)
 
     def making(language: ChannelLanguage, channel: Channel, job: Job, notify_line: bytes | None) -> bytes:
-        was_told.append(bool(select.select([line.socket], [], [], 0)[0]))
+        was_told.append(is_readable(line.socket))
         return job_for(language, channel, job, notify_line)
 
     async with playing() as pool:
