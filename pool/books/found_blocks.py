@@ -64,25 +64,28 @@ class Output(msgspec.Struct, frozen=True):
 
 def unknown_files(connection: Connection, directory: Path, earlier: frozenset[str]) -> list[Path]:
     """The files of those blocks that a node took and that the books do not have."""
-    wanted = earlier.difference(connection.scalars(select(blocks.c.hash)))
-    return sorted(
-        path
-        for path in directory.glob("*-*")
-        if path.suffix in TAKEN and path.stem.partition("-")[2] in wanted
-    )
+    unbooked = _unbooked(connection, directory)
+    return sorted(path for path in unbooked if _hash_in(path) in earlier)
 
 
 def left_behind(connection: Connection, directory: Path) -> dict[str, bool]:
     """Blocks whose files are here and that nobody has booked; of each, whether the books know who found it.
     Raises OSError."""
-    here = frozenset(it.stem.partition("-")[2] for it in directory.glob("*-*"))
     found = {}
-    for path in unknown_files(connection, directory, here):
+    for path in _unbooked(connection, directory):
         note = unpacked_note(note_of(path))
         finder = None if note is None else note.finder
-        known = finder is None or _row_of(connection, finder) is not None
-        found[path.stem.partition("-")[2]] = known
+        found[_hash_in(path)] = finder is None or _row_of(connection, finder) is not None
     return found
+
+
+def _unbooked(connection: Connection, directory: Path) -> list[Path]:
+    known = frozenset(connection.scalars(select(blocks.c.hash)))
+    return [it for it in directory.glob("*-*") if it.suffix in TAKEN and _hash_in(it) not in known]
+
+
+def _hash_in(path: Path) -> str:
+    return path.stem.partition("-")[2]
 
 
 def book_found_blocks(
