@@ -124,7 +124,7 @@ async def test_an_edge_whose_disk_is_lost_loses_what_the_hub_had_not_yet_heard_a
             north.start()
             assert await north.ended() == 2
             assert "`angara edge reset north`" in north.log
-            hub.command("edge", "reset", "north", "--data-dir", str(hub.data))
+            await sites.reset(hub, "north")
             north.start()
             await north.says("edge_serves")
             await more(miners)

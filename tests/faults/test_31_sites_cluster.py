@@ -178,7 +178,7 @@ async def test_an_edge_that_was_put_back_from_a_copy_is_refused_until_somebody_s
     north.start()
     assert await north.ended() == 2
     assert "was put back from a copy" in north.log
-    hub.command("edge", "reset", "north", "--data-dir", str(hub.data))
+    await sites.reset(hub, "north")
     shutil.move(north.data / "journal", tmp_path / "journal-of-before")
     north.start()
     await north.says("edge_serves")

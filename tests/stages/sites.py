@@ -127,11 +127,15 @@ class Program:
 
     def command(self, *words: str) -> str:
         """What a command says, which is to succeed."""
-        said = subprocess.run(
-            [ANGARA, *words], capture_output=True, text=True, cwd=self.directory, check=False
-        )
+        said = self.tried(*words)
         assert said.returncode == 0, f"{words}: {said.stderr}{said.stdout}"
         return said.stdout
+
+    def tried(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """A command that may be refused."""
+        return subprocess.run(
+            [ANGARA, *words], capture_output=True, text=True, cwd=self.directory, check=False
+        )
 
     async def ended(self) -> int:
         """What it ended with."""
@@ -235,6 +239,18 @@ class Sites:
             await until(booked, look_s=LOOK_AT_BOOKS_S)
         except trio.TooSlowError:
             pytest.fail(f"not all is booked:\n{self.logs}")
+
+    async def reset(self, hub: Program, edge: str) -> None:
+        """Say at the hub that this edge has lost its journal: refused until all that is here of it is booked,
+        as what was on its way when it ended may come yet."""
+        words = ["edge", "reset", edge, "--data-dir", str(hub.data)]
+
+        def is_reset() -> bool:
+            said = hub.tried(*words)
+            assert said.returncode == 0 or "wait until here and booked are the same" in said.stderr, said
+            return said.returncode == 0
+
+        await until(is_reset)
 
     @property
     def logs(self) -> str:
