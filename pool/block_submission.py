@@ -35,7 +35,7 @@ SIBLINGS_S: Final = 30.0  # between two looks at what was counted: a line and a 
 # For the files of blocks, before shares are acknowledged: a disk that hangs is given up before that.
 STORED_S: Final = 1.5
 # That wait to be booked while the database is away: days of a real chain, minutes of a test chain. More than
-# that are booked from their files at the next start, which does not know their finders.
+# that are booked from their files at the next start.
 BOOKINGS_MAX: Final = 1_000
 STORE_S: Final = 1.0  # of a stop, which takes two seconds at most
 

@@ -75,8 +75,11 @@ class Keeping:
         await self._bookkeeper.count_siblings(report, numbered)
 
     async def book_found_blocks(self, earlier: frozenset[str]) -> None:
+        def numbered(machine: Machine) -> Machine:
+            return trio.from_thread.run_sync(self._numbered, machine)
+
         await self._bookkeeper.book_found_blocks(
-            self._found_blocks, self._payout_script, self._network, earlier
+            self._found_blocks, self._payout_script, self._network, earlier, numbered
         )
 
     async def note_event(self, event: RouteEvent) -> None:

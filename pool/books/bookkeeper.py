@@ -180,9 +180,15 @@ class Bookkeeper:
         await self._write(book)
 
     async def book_found_blocks(
-        self, directory: Path, payout_script: bytes, network: str, earlier: frozenset[str]
+        self,
+        directory: Path,
+        payout_script: bytes,
+        network: str,
+        earlier: frozenset[str],
+        numbered: Callable[[Machine], Machine],
     ) -> None:
-        """Book the blocks on disk, of those of earlier runs, that a kill kept out of the books."""
+        """Book the blocks on disk, of those of earlier runs, that a kill kept out of the books. `numbered`
+        is as book_found_blocks has it, and asked in a thread."""
         files = await read_books(self._store, partial(unknown_files, directory=directory, earlier=earlier))
         for first in range(0, len(files), FILES_MAX):
             await self._write(
@@ -192,6 +198,7 @@ class Bookkeeper:
                     payout_script=payout_script,
                     network=network,
                     now_s=int(self._wall_clock()),
+                    numbered=numbered,
                 )
             )
 

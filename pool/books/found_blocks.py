@@ -2,11 +2,12 @@
 
 `pool.chain.blocks` keeps every found block as <height>-<hash>.<state>. At the start each that a node took is
 compared with the books, so that income is never missing. Whose a block is its coinbase says, and who found it
-the note in the file.
+the note in the file: a machine is made for that where there is none yet, since the journal that names it may
+be on its way, or lost, and a block is divided among those who mined with its finder.
 Must not know: nodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -20,10 +21,11 @@ from payouts import income
 from payouts.divisions import Header, record_fund
 from payouts.income import Block
 from payouts.rates import Scheme
-from payouts.schemas.money import blocks, containers, tenant_addresses, tenants, workers
+from payouts.schemas.money import blocks, tenant_addresses, tenants
 from payouts.solo import SoloPayout, owner_of, record_solo
+from pool.books.journal.machine_rows import rows_of
 from pool.chain.addresses import BadAddress, script_for
-from pool.chain.blocks import block_and_note, note_of
+from pool.chain.blocks import block_and_note
 from pool.journal.records import Machine
 
 log = structlog.get_logger()
@@ -32,6 +34,7 @@ TAKEN: Final = (".accepted", ".inconclusive")
 HEADER_TIME_AT: Final = 68  # behind version, parent and merkle root
 HEADER_ENDS: Final = Struct("<II")  # time, bits
 FILES_MAX: Final = 50  # booked in one transaction, so that the journal commits in between
+HASHES_AT_ONCE: Final = 500  # in one question
 
 
 class BlockNote(msgspec.Struct, frozen=True):
@@ -62,36 +65,38 @@ class Output(msgspec.Struct, frozen=True):
     value_sat: int
 
 
+def taken_files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """Hash and file of each block that a node took."""
+    for path in directory.glob("*-*"):
+        if path.suffix in TAKEN:
+            yield path.stem.partition("-")[2], path
+
+
+def unbooked(connection: Connection, hashes: Collection[str]) -> frozenset[str]:
+    """Those of these blocks that the books do not have."""
+    asked, known = sorted(hashes), set[str]()
+    for at in range(0, len(asked), HASHES_AT_ONCE):
+        some = blocks.c.hash.in_(asked[at : at + HASHES_AT_ONCE])
+        known.update(connection.scalars(select(blocks.c.hash).where(some)))
+    return frozenset(asked) - known
+
+
 def unknown_files(connection: Connection, directory: Path, earlier: frozenset[str]) -> list[Path]:
     """The files of those blocks that a node took and that the books do not have."""
-    unbooked = _unbooked(connection, directory)
-    return sorted(path for path in unbooked if _hash_in(path) in earlier)
-
-
-def left_behind(connection: Connection, directory: Path) -> dict[str, bool]:
-    """Blocks whose files are here and that nobody has booked; of each, whether the books know who found it.
-    Raises OSError."""
-    found = {}
-    for path in _unbooked(connection, directory):
-        note = unpacked_note(note_of(path))
-        finder = None if note is None else note.finder
-        found[_hash_in(path)] = finder is None or _row_of(connection, finder) is not None
-    return found
-
-
-def _unbooked(connection: Connection, directory: Path) -> list[Path]:
-    known = frozenset(connection.scalars(select(blocks.c.hash)))
-    return [it for it in directory.glob("*-*") if it.suffix in TAKEN and _hash_in(it) not in known]
-
-
-def _hash_in(path: Path) -> str:
-    return path.stem.partition("-")[2]
+    files = {hash_hex: path for hash_hex, path in taken_files(directory) if hash_hex in earlier}
+    return sorted(files[it] for it in unbooked(connection, files))
 
 
 def book_found_blocks(
-    connection: Connection, files: Sequence[Path], payout_script: bytes, network: str, now_s: int
+    connection: Connection,
+    files: Sequence[Path],
+    payout_script: bytes,
+    network: str,
+    now_s: int,
+    numbered: Callable[[Machine], Machine],
 ) -> None:
-    """Book blocks on disk that the books do not have."""
+    """Book blocks on disk that the books do not have. `numbered` gives a machine the numbers that it and its
+    container have here, or get."""
     for path in files:
         height, _, hash_hex = path.stem.partition("-")
         if not height.isdecimal():
@@ -106,7 +111,7 @@ def book_found_blocks(
             hash=hash_hex,
             height=int(height),
             income_sat=paid_sat,
-            worker_id=None if finder is None else _row_of(connection, finder),
+            worker_id=None if finder is None else _row_of(connection, finder, numbered, now_s),
             found_at_s=now_s,
         )
         if not income.record_block(connection, found, now_s):
@@ -122,19 +127,15 @@ def book_found_blocks(
         )
 
 
-def _row_of(connection: Connection, machine: Machine) -> int | None:
-    """None where the books do not have it: its number may be another one's by now, so no row is made."""
-    found: int | None = connection.scalar(
-        select(workers.c.id)
-        .join(containers, containers.c.id == workers.c.container_id)
-        .join(tenants, tenants.c.id == workers.c.tenant_id)
-        .where(
-            tenants.c.name == machine.tenant,
-            containers.c.name == machine.container,
-            workers.c.unit == machine.unit,
-        )
-    )
-    return found
+def _row_of(
+    connection: Connection, machine: Machine, numbered: Callable[[Machine], Machine], now_s: int
+) -> int | None:
+    """By its name, whatever number it has in the note: that may be another one's by now. None where the books
+    do not have its tenant: they are of before, or others."""
+    if connection.scalar(select(tenants.c.id).where(tenants.c.name == machine.tenant)) is None:
+        return None
+    it = numbered(machine)
+    return rows_of(connection, [it], now_s)[it.number]
 
 
 def header_of(block: bytes) -> Header:

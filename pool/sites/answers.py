@@ -18,17 +18,15 @@ import structlog
 import trio
 from bitcoin.core import CBlock
 from bitcoin.core.script import CScriptOp
-from sqlalchemy import Connection, select
 
 from payouts.rates import Scheme
-from payouts.schemas.money import blocks
 from payouts.siblings import SiblingKey
 from pool.books.database_waits import read_books
 from pool.books.edges.block_terms import mined_by
 from pool.books.edges.leases import Asked, Granted
 from pool.books.edges.remote import RemoteEdges
 from pool.books.edges.rows import EdgeRecord
-from pool.books.found_blocks import BlockNote, header_of, packed_note
+from pool.books.found_blocks import BlockNote, header_of, packed_note, unbooked
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.store import Store
 from pool.chain.blocks import SubmitState, blocks_directory, noted
@@ -55,11 +53,20 @@ SIBLINGS_OF_ONE_MAX: Final = 1 << 40
 HASHES_MAX: Final = 1_000
 
 
+class ToldBlock(msgspec.Struct, frozen=True):
+    """A block as its own bytes say."""
+
+    height: int
+    hash_hex: str
+    at_s: int
+
+
 class Answers:
     """To the edge of that name. `begin` says what is to be known of it, from the books; it blocks. `changes`
-    is the number of the last change that it was told, `knows` whether a machine has mined, `tenants` are all
-    that there are, `easiest_target` is the easiest that a block can have now, None where nobody knows. Edges
-    wait for each other where the books, or all machines, are looked at: `turns` are those of all."""
+    is the number of the last change that it was told, `knows` whether a machine has mined, `has_room` whether
+    the edge may bring it where it has not, `tenants` are all that there are, `easiest_target` is the easiest
+    that a block can have now, None where nobody knows. Edges wait for each other where the books, or all
+    machines, are looked at: `turns` are those of all."""
 
     def __init__(
         self,
@@ -72,12 +79,14 @@ class Answers:
         begin: Callable[[EdgeRecord], Begin],
         changes: Callable[[], int],
         knows: Callable[[Machine], bool],
+        has_room: Callable[[Machine], bool],
         tenants: Callable[[], Iterable[TenantRecord]],
         easiest_target: Callable[[], int | None],
         turns: trio.CapacityLimiter,
     ) -> None:
         self._turns = turns
         self._knows, self._tenants, self._easiest_target = knows, tenants, easiest_target
+        self._has_room = has_room
         self._name, self._config, self._store = name, config, store
         self._hub, self._remote = hub, remote
         self._begin, self._changes = begin, changes
@@ -117,14 +126,8 @@ class Answers:
 
     async def unbooked(self, epoch: int, hashes: Sequence[str]) -> list[str]:
         self._remote.check(self._name, epoch)
-        some = list(hashes[:HASHES_MAX])
-
-        def read(connection: Connection) -> list[str]:
-            known = set(connection.scalars(select(blocks.c.hash).where(blocks.c.hash.in_(some))))
-            return [it for it in some if it not in known]
-
         async with self._turns:
-            return await read_books(self._store, read)
+            return sorted(await read_books(self._store, partial(unbooked, hashes=hashes[:HASHES_MAX])))
 
     async def found(
         self, epoch: int, block: bytes, finder: Machine | None, scheme: Scheme | None = None
@@ -135,23 +138,22 @@ class Answers:
             raise HubAway("what a block takes is not known here yet: say it again later")
         if not self._blocks.take():
             raise HubAway("that are too many blocks at once: say it again later")
-        mine = finder if finder is not None and record.may_count_for(finder) else None
-        directory = blocks_directory(self._config.data_dir)
-        paid_by = None if mine is None else await self._paid_by(epoch, block, mine, scheme)
         async with self._turns:
-            note = BlockNote(0, mine, paid_by)
-            hash_hex = await trio.to_thread.run_sync(_store, directory, block, note, easiest)
-        if hash_hex is None:
-            log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
-            return
-        log.info("block_of_edge", edge=self._name, hash=hash_hex)
-        await self._hub.book_found_blocks(frozenset((hash_hex,)))
+            told = await trio.to_thread.run_sync(_told, block, easiest)
+            if told is None:
+                log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
+                return
+            named = finder is not None and record.may_count_for(finder) and self._has_room(finder)
+            mine = finder if named else None
+            paid_by = None if mine is None else await self._paid_by(epoch, told.at_s, mine, scheme)
+            directory = blocks_directory(self._config.data_dir)
+            await trio.to_thread.run_sync(_store, directory, told, block, BlockNote(0, mine, paid_by))
+        log.info("block_of_edge", edge=self._name, hash=told.hash_hex)
+        await self._hub.book_found_blocks(frozenset((told.hash_hex,)))
 
-    async def _paid_by(self, epoch: int, block: bytes, finder: Machine, said: Scheme | None) -> Scheme | None:
+    async def _paid_by(self, epoch: int, at_s: int, finder: Machine, said: Scheme | None) -> Scheme | None:
         """How the shares of its job are paid, by when the edge was told of which terms."""
-        if len(block) < HEADER_BYTES:
-            return None
-        at_s, told = header_of(block).at_s, self._remote.told(self._name, epoch)
+        told = self._remote.told(self._name, epoch)
         found: Scheme | None = await read_books(
             self._store, partial(mined_by, tenant=finder.tenant, said=said, at_s=at_s, told=told)
         )
@@ -197,14 +199,14 @@ class Answers:
             await self._hub.note_event(event)
 
 
-def _store(directory: Path, block: bytes, note: BlockNote, easiest: int) -> str | None:
-    """Write it down as one that a node took: its hash. None for what is no block, or has too little work."""
+def _told(block: bytes, easiest: int) -> ToldBlock | None:
+    """None for what is no block, or has too little work."""
     if not HEADER_BYTES < len(block) <= BLOCK_BYTES_MAX:
         return None
-    header = block[:HEADER_BYTES]
-    hash_ = sha256d(header)
+    hash_ = sha256d(block[:HEADER_BYTES])
+    header = header_of(block)
     try:
-        target = target_from_nbits(int.from_bytes(header[72:76], "little"))
+        target = target_from_nbits(header.nbits)
         if target > easiest or int.from_bytes(hash_, "little") > target:
             return None
         whole = CBlock.deserialize(block)
@@ -218,12 +220,15 @@ def _store(directory: Path, block: bytes, note: BlockNote, easiest: int) -> str 
     except Exception as error:  # whatever its decoder stumbles over
         log.warning("block_of_edge_not_read", reason=str(error)[:200])
         return None
-    hash_hex = hash_[::-1].hex()
+    return ToldBlock(height, hash_[::-1].hex(), header.at_s)
+
+
+def _store(directory: Path, told: ToldBlock, block: bytes, note: BlockNote) -> None:
+    """Write it down as one that a node took."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{height}-{hash_hex}.{SubmitState.ACCEPTED.value}"
+    path = directory / f"{told.height}-{told.hash_hex}.{SubmitState.ACCEPTED.value}"
     if not path.exists():
         write_whole(path, noted(block, packed_note(note)))
-    return hash_hex
 
 
 def height_in(block: CBlock) -> int:

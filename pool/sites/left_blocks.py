@@ -1,7 +1,7 @@
 """Blocks that edges told, whose files are at the hub, and that nobody has booked.
 
-An edge tells a block until its hub has it in a file, and a hub that is killed before it has booked it is told
-again; but not by an edge whose disk was lost since, nor by one that is no edge any more.
+An edge tells a block until its hub has booked it, and where that is killed before, tells the next one; but
+not an edge whose disk was lost since, nor one that is no edge any more.
 
 Must not know: how a block is booked, whose it is.
 """
@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from pool.books.database_waits import read_books
-from pool.books.found_blocks import left_behind
+from pool.books.found_blocks import taken_files, unbooked
 from pool.books.store import Store
 from pool.hub import HubAway
 
@@ -23,8 +23,6 @@ log = structlog.get_logger()
 
 LOOK_S: Final = 10.0
 LEFT_S: Final = 30.0  # six times that an edge tells a block again
-# For the journal that names its finder: without that a block of a group is divided among nobody.
-UNKNOWN_S: Final = 86_400.0
 
 
 class LeftBlocks:
@@ -35,6 +33,8 @@ class LeftBlocks:
     ) -> None:
         self._store, self._directory, self._book = store, directory, book
         self._since_s: dict[str, float] = {}
+        # Of those here: the books are asked once, and never let go of a block. A hash a file.
+        self._booked: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -46,9 +46,17 @@ class LeftBlocks:
                 log.warning("left_blocks_not_booked", reason=str(error))
 
     async def _look(self) -> None:
-        left = await read_books(self._store, partial(left_behind, directory=self._directory))
+        here: frozenset[str] = await trio.to_thread.run_sync(_hashes_in, self._directory)
+        left = await self._unbooked(here - self._booked)
+        self._booked = here - left
         now_s = trio.current_time()
         self._since_s = {it: self._since_s.get(it, now_s) for it in left}
-        waits_s = {it: LEFT_S if known else UNKNOWN_S for it, known in left.items()}
-        if due := frozenset(it for it in left if now_s - self._since_s[it] >= waits_s[it]):
+        if due := frozenset(it for it in left if now_s - self._since_s[it] >= LEFT_S):
             await self._book(due)
+
+    async def _unbooked(self, hashes: frozenset[str]) -> frozenset[str]:
+        return await read_books(self._store, partial(unbooked, hashes=hashes)) if hashes else hashes
+
+
+def _hashes_in(directory: Path) -> frozenset[str]:
+    return frozenset(hash_hex for hash_hex, _ in taken_files(directory))

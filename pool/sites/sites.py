@@ -25,7 +25,7 @@ from pool.books.edges.rows import EdgeRecord
 from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
-from pool.books.store import Store
+from pool.books.store import Store, StoreError
 from pool.chain.blocks import blocks_directory
 from pool.chain.node_set import NodeSet
 from pool.chain.price_history import PriceHistory
@@ -198,6 +198,7 @@ class Sites:
         self.watch = EdgesWatch(self.remote, registry, lambda: self.connection, wall_clock=wall_clock)
         folding.on_booked = self.watch.booked
         self._lines: dict[str, SiteLine] = {}
+        self._brought: dict[str, Brought] = {}  # by edge, of the journal that it has
         self._turns = trio.CapacityLimiter(ASKED_AT_ONCE)
         self.edges: list[Edge] = []  # of those that are not retired
         self._tasks: trio.Nursery | None = None
@@ -353,6 +354,7 @@ class Sites:
             easiest_target=lambda: self._blocks.easiest_target,
             turns=self._turns,
             knows=lambda it: self._registry.number_of(it.tenant, it.container, it.unit) is not None,
+            has_room=lambda it: self._has_room(name, it),
         )
         line.answer(SiteHub, answers)
         return made
@@ -377,6 +379,7 @@ class Sites:
         remote.taker.number_by(numbered)
         if remote.over or self._tasks is None:
             return
+        self._brought[remote.edge.name] = brought
 
         def behind_the_books() -> tuple[Walk, Place]:
             at = remote.taker.position.at
@@ -389,6 +392,13 @@ class Sites:
             age_s=remote.age_s,
         )
         self._tasks.start_soon(self._followed, remote, tail)
+
+    def _has_room(self, edge: str, machine: Machine) -> bool:
+        try:
+            self._brought[edge].check([machine])
+        except StoreError:
+            return False
+        return True
 
     async def _followed(self, remote: RemoteEdge, tail: Tail) -> None:
         with remote.follows:

@@ -338,13 +338,16 @@ async def test_siblings_hold_up_nobodys_answer(tmp_path: Path) -> None:
         assert len(files(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("met", [True, False])
 async def test_a_block_whose_process_died_before_the_books_heard_of_it_has_its_finder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, met: bool
 ) -> None:
+    """Also one that is in its first minute: the record that names it may not even be in the journal."""
     with closing(store_in(tmp_path)) as store, store.write() as connection:
         terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
         add_tenant(connection, "acme", terms, by="test", now_s=0)
-        rows_of(connection, [MACHINE], 0)
+        if met:
+            rows_of(connection, [MACHINE], 0)
     with monkeypatch.context() as away:
 
         async def never(*_: object) -> None:
@@ -374,12 +377,11 @@ async def test_a_block_is_of_the_scheme_that_the_shares_of_its_job_are_paid_by(
     divided_by: str | None,
 ) -> None:
     """Its tenant carries its own luck since a day, and its job is of before. Also where the process died
-    before the books heard of it; where nobody knew, its terms say."""
+    before the books heard of it, and of who found it; where nobody knew, its terms say."""
     (solution,) = siblings(1, curtime=int(time.time()))
     with closing(store_in(tmp_path)) as store, store.write() as connection:
         terms = TenantTerms(scheme=Scheme.PPS, fee_bps=0, payout_minimum_sat=0)
         add_tenant(connection, "acme", terms, by="test", now_s=0)
-        rows_of(connection, [MACHINE], 0)
         terms = msgspec.structs.replace(terms, scheme=Scheme.PPLNS1)
         set_terms(connection, "acme", terms, by="test", now_s=solution.ntime - 86_400)
     with monkeypatch.context() as away:

@@ -8,7 +8,7 @@ What he asks of the books, when everything has come to rest:
 * what is credited on another pool's work is what that pool has counted;
 * a share is refused only for what it was: not as another's, and not below a difficulty that it reaches;
 * of each parent on which a block of ours was acknowledged, a block of ours was brought to a node, and each
-  that a node took is in the books;
+  that a node took is in the books, with whoever found it;
 * the ledger's transfers are what the shares are worth, to the satoshi, and no tenant's account is in debt.
 
 Must not know: anything of the pool's code. He reads the database's tables as they are documented.
@@ -196,12 +196,22 @@ class Audit:
         }
         for parent in sorted(parents - brought):
             yield Found("a block was not submitted", f"on parent {parent}")
-        known = {row[0] for row in self._books.execute("SELECT hash FROM blocks")}
+        names = " || '.' || ".join(("tenants.name", "containers.name", "workers.unit"))
+        query = f"""
+            SELECT hash, {names} FROM blocks LEFT JOIN workers ON workers.id = blocks.worker_id
+            LEFT JOIN containers ON containers.id = workers.container_id
+            LEFT JOIN tenants ON tenants.id = workers.tenant_id"""  # noqa: S608 - names of ours
+        known = dict(self._books.execute(query).fetchall())
         taken = {
             it.hash_hex for node in self._nodes for it in node.submitted if it.verdict in (None, "duplicate")
         }
-        for block in sorted(taken - known):
+        for block in sorted(taken - known.keys()):
             yield Found("a block is not in the books", block)
+        finders = {f"{it.hash_int:064x}": it.worker for it in self._shares}
+        for block in sorted(known.keys() & finders.keys()):
+            if known[block] != finders[block]:
+                words = f"{block} of {finders[block]} is booked as {known[block] or 'nobody'}'s"
+                yield Found("a block has another finder", words)
         for node in self._nodes:
             for it in node.submitted:
                 if it.verdict in ("high-hash", "bad-txnmrklroot"):

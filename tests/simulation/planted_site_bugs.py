@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from payouts.schemas.money import containers, workers
 from payouts.tallies import record
+from pool.books import found_blocks
 from pool.books.edges import remote
 from pool.books.journal import bookings, taker
 from pool.books.journal.positions import Position, write_position
@@ -115,6 +117,19 @@ def book_to_another_machine_of_the_tenant(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Registry, "renumbered", of_the_tenant)
 
 
+def have_nobody_find_a_block_before_the_journal_names_him(patch: pytest.MonkeyPatch) -> None:
+    """A block that comes before the record with its finder's first share is nobody's."""
+    row_of = found_blocks._row_of
+
+    def of_the_books(connection: Connection, machine: Machine, *given: Any) -> int | None:
+        places = select(workers.c.id).join(containers, containers.c.id == workers.c.container_id)
+        there = (containers.c.name == machine.container) & (workers.c.unit == machine.unit)
+        known = connection.scalar(places.where(there)) is not None
+        return row_of(connection, machine, *given) if known else None
+
+    patch.setattr(found_blocks, "_row_of", of_the_books)
+
+
 SITES_PLANTED: Final = {
     it.__name__: it
     for it in (
@@ -123,6 +138,7 @@ SITES_PLANTED: Final = {
         believe_any_epoch,
         give_two_edges_one_part,
         book_to_another_machine_of_the_tenant,
+        have_nobody_find_a_block_before_the_journal_names_him,
     )
 }
 SITE_VERDICTS: Final = {
@@ -131,4 +147,5 @@ SITE_VERDICTS: Final = {
     "believe_any_epoch": "an honest edge is held",
     "give_two_edges_one_part": "two edges have one part of the extranonces",
     "book_to_another_machine_of_the_tenant": "acknowledged and lost",
+    "have_nobody_find_a_block_before_the_journal_names_him": "a block has another finder",
 }

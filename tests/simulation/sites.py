@@ -40,7 +40,7 @@ from pool.journal.segments import end_of
 from pool.main import Pool, RunningPool
 from pool.people.roles import host_account
 from pool.routing import proxy
-from pool.sites import edge_site, hub_of_site, membership, served
+from pool.sites import edge_site, hub_of_site, left_blocks, membership, served
 from pool.sites import sites as sites_of_hub
 from pool.sites.edge_site import EdgeSite
 from pool.sites.membership import Membership
@@ -69,6 +69,8 @@ SHORTER: Final[tuple[tuple[Any, str, float], ...]] = (
     (membership, "HUB_WAIT_S", 5.0),
     (hub_of_site, "AGAIN_S", 2.0),
     (hub_of_site, "NO_CREDITS_S", 10.0),
+    (left_blocks, "LOOK_S", 3.0),
+    (left_blocks, "LEFT_S", 12.0),
     (publisher, "AGAIN_S", 1.5),
     (line, "ANSWER_S", 8.0),
     (sites_of_hub, "WANT_S", 2.0),

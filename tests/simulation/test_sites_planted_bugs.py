@@ -17,6 +17,7 @@ FOUND_BY: Final = {
     "trim_behind_what_a_server_has_read": 6,
     "take_a_record_twice": 3,
     "book_to_another_machine_of_the_tenant": 1,
+    "have_nobody_find_a_block_before_the_journal_names_him": 2,
 }
 NATS_FORGETS: Final = (SiteFaults.stores_are_emptied, 1), (SiteFaults.messages_are_lost, 1)
 MOVES: Final = (SiteFaults.machines_go_to_their_other_edge, 2)

@@ -302,7 +302,6 @@ async def test_a_solo_block_that_a_kill_kept_out_of_the_books_is_booked_as_its_t
             fault.setattr(it.side.pool.books.bookkeeper, "record_block", killed)
             sol = await it.miner("sol.c01.u1")
             theirs = await it.block(sol)
-        directory = it.side.directory / "blocks"
         earlier = await it.side.pool.edge.shares.blocks._submitter.stored()
-        await it.side.pool.books.bookkeeper.book_found_blocks(directory, PAYOUT_SCRIPT, "regtest", earlier)
+        await it.side.pool.books.hub.book_found_blocks(earlier)
         assert income(it.side)[theirs] == (FEE_SAT, ("sol", ADDRESS, SUBSIDY_SAT - FEE_SAT))

@@ -87,8 +87,9 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return not self._granted.isdisjoint(((tenant, ""), (tenant, container)))
 
     def may_count_for(self, machine: Machine) -> bool:
-        """Whether it is one of its machines, by a name that a machine can have."""
-        named = 0 < len(machine.unit) <= NAME_CHARS_MAX and len(machine.agent or "") <= AGENT_CHARS_MAX
+        """Whether it is one of its machines, by a name that a machine can have: its tenant's alone, too."""
+        named = max(len(machine.container), len(machine.unit)) <= NAME_CHARS_MAX
+        named = named and len(machine.agent or "") <= AGENT_CHARS_MAX
         return named and self.has(machine.tenant, machine.container)
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from sqlalchemy import select
@@ -29,6 +30,7 @@ from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
 from pool.fleet.registry import Registry
 from pool.fleet.rows import TenantTerms, add_tenant, insert_new, load, remove_worker
+from pool.journal.records import Machine
 from pool.regtest.server import RegtestOptions, serve_regtest
 from stratum.miners.contracts import Admitted
 from tests.fakes.owners import ConnectionFrom
@@ -84,6 +86,11 @@ async def books(tmp_path: Path, scheme: Scheme = Scheme.PPS) -> AsyncIterator[Bo
         yield Books(store, nodes, registry)
         nursery.cancel_scope.cancel()
     store.close()
+
+
+def same(machine: Machine) -> Machine:
+    """Nobody else numbers machines."""
+    return machine
 
 
 def found(hash_hex: str, state: SubmitState = SubmitState.ACCEPTED) -> BlockResult:
@@ -160,20 +167,26 @@ async def test_a_block_that_every_node_refused_is_not_booked(tmp_path: Path) -> 
         assert it.statuses() == []
 
 
+@pytest.mark.parametrize("noted_down", [False, True])
 async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
-    tmp_path: Path,
+    tmp_path: Path, noted_down: bool
 ) -> None:
+    """Also in books of before its finder's tenant."""
+    stranger = Machine(
+        number=1, tenant_id=9, tenant="cygnus", container_id=1, container="c01", unit="u1", agent=None
+    )
     async with books(tmp_path) as it:
         (block,) = await it.mine(1)
         node = await it.nodes.chosen()
         raw = bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
         directory = tmp_path / "blocks"
         directory.mkdir()
-        (directory / f"1-{block}.accepted").write_bytes(raw)
+        note = packed_note(BlockNote(1, stranger)) if noted_down else b""
+        (directory / f"1-{block}.accepted").write_bytes(noted(raw, note))
         (directory / f"1-{'cd' * 32}.refused").write_bytes(raw)
         for _ in range(2):
             script = script_for(ADDRESS, "regtest")
-            await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({block}))
+            await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({block}), same)
         with it.store.read() as connection:
             row = connection.execute(select(blocks)).one()
         assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)
@@ -214,9 +227,9 @@ async def test_a_tenant_that_carries_its_own_luck_is_paid_of_the_blocks_that_its
         note = packed_note(BlockNote(1, finder))
         (directory / f"2-{late}.accepted").write_bytes(noted(raw[late], note))
         script = script_for(ADDRESS, "regtest")
-        await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({late}))
+        await it.keeper.book_found_blocks(directory, script, "regtest", frozenset({late}), same)
         with it.store.write() as connection:  # as who has looked at the same time does
-            book_found_blocks(connection, [directory / f"2-{late}.accepted"], script, "regtest", 1)
+            book_found_blocks(connection, [directory / f"2-{late}.accepted"], script, "regtest", 1, same)
         division = BlockDivision(it.store)
         await it.watch.check()
         await division.keep()

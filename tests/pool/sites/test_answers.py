@@ -40,6 +40,7 @@ from tests.stages.two_pools import settings
 
 NORTH, SOUTH = "north", "south"
 EASIEST = target_from_nbits(NETWORKS["regtest"].easiest_nbits)
+MINED_S = NOW_S + 1_400
 NOBODYS = bytes.fromhex("0014" + "00" * 20)
 
 
@@ -50,11 +51,12 @@ class House:
         self.hub = Hub(store, home, NORTH, SOUTH)
         self.easiest: int | None = EASIEST
         self.known: set[str] = {"acme.c01.u1", "borealis.c01.u1"}
+        self.room = True
         fake = FakeBitcoind()
         nodes = NodeSet([fake.config], chain="regtest", transport=lambda it: fake)
         bookkeeper = Bookkeeper(store, nodes, times=BookTimes())
         self.config = settings(home, fake.config, payout_script=PAYOUT)
-        self.keeping = Keeping(self.config, store, bookkeeper, lambda it: it)
+        self.keeping = Keeping(self.config, store, bookkeeper, lambda it: self.hub.registry.renumbered(it))
         self.turns = trio.CapacityLimiter(ASKED_AT_ONCE)
 
     async def start(self) -> None:
@@ -73,6 +75,7 @@ class House:
             begin=lambda edge: begin(edge.name),
             changes=lambda: 7,
             knows=lambda it: f"{it.tenant}.{it.container}.{it.unit}" in self.known,
+            has_room=lambda it: self.room,
             tenants=tuple,
             easiest_target=lambda: self.easiest,
             turns=self.turns,
@@ -82,6 +85,19 @@ class House:
         with self.hub.store.read() as connection:
             columns = blocks.c.hash, blocks.c.height, blocks.c.income_sat, blocks.c.worker_id
             return [tuple(row) for row in connection.execute(select(*columns))]
+
+    def finders(self) -> dict[str, str | None]:
+        """By block."""
+        with self.hub.store.read() as connection:
+            rows = select(blocks.c.hash, workers.c.unit).outerjoin(
+                workers, workers.c.id == blocks.c.worker_id
+            )
+            return {row.hash: row.unit for row in connection.execute(rows)}
+
+    def divided_by(self) -> dict[str, str]:
+        with self.hub.store.read() as connection:
+            of = block_funds.c
+            return {row[0]: row[1] for row in connection.execute(select(of.block_hash, of.scheme))}
 
 
 def begin(name: str) -> Begin:
@@ -102,7 +118,10 @@ def machine(name: str) -> Machine:
 
 
 def block(
-    *, payout_script: bytes = PAYOUT, salt: bytes = b"bootjob1", at_s: int = 1_700_000_600
+    *,
+    payout_script: bytes = PAYOUT,
+    salt: bytes = b"bootjob1",
+    at_s: int = MINED_S,
 ) -> tuple[bytes, str]:
     """One that was found, and its hash."""
     template = parse_template(template_result(curtime=at_s))
@@ -139,7 +158,7 @@ async def test_a_block_is_booked_with_what_its_own_bytes_pay_and_once(house: Hou
     epoch = house.granted.epoch
     assert await house.north.unbooked(epoch, [hash_]) == [hash_]
     for _ in range(2):
-        await house.north.found(epoch, raw, machine("acme.c01.u1"))
+        await house.north.found(epoch, raw, None)
     assert house.in_books() == [(hash_, 101, value, None)]
     assert await house.north.unbooked(epoch, [hash_]) == []
 
@@ -154,12 +173,57 @@ async def test_who_found_a_block_is_a_machine_of_that_edge_or_nobody(house: Hous
     house.site.share("acme.c01.u1")
     await house.hub.send(NORTH, house.granted, house.site)
     await house.hub.folding.fold()
-    for number, name in enumerate(("acme.c01.u1", "borealis.c01.u1", "acme.c01." + "u" * 64)):
-        raw, _ = block(salt=f"{number:08}".encode())
+    expected = {}
+    for number, (name, unit) in enumerate(
+        (
+            ("acme.c01.u1", "u1"),
+            ("borealis.c01.u1", None),
+            ("acme.c01." + "u" * 64, None),
+            ("acme..", ""),  # a machine may say its tenant's name alone
+        )
+    ):
+        raw, hash_ = block(salt=f"{number:08}".encode())
         await house.north.found(house.granted.epoch, raw, machine(name))
+        expected[hash_] = unit
+    assert house.finders() == expected
+
+
+async def test_a_block_of_a_machine_that_no_record_has_named_yet_is_its_groups(house: House) -> None:
+    """It is told at once, and the record with its first share comes within a minute, or never: with nobody as
+    its finder the pool would keep all of it. Its row is the one that the journal means then."""
+    with house.hub.store.write() as connection:
+        terms = TenantTerms(scheme=Scheme.PPLNS1, fee_bps=200, payout_minimum_sat=0)
+        set_terms(connection, "acme", terms, by="ann", now_s=NOW_S)
+    raw, hash_ = block()
+    async with trio.open_nursery() as told_again:
+        for _ in range(3):
+            given = (house.granted.epoch, raw, machine("acme.c07.new"), Scheme.PPLNS1)
+            told_again.start_soon(house.north.found, *given)
+    assert (house.finders(), house.divided_by()) == ({hash_: "new"}, {hash_: "pplns1"})
+    house.site.share("acme.c07.new")
+    await house.hub.send(NORTH, house.granted, house.site)
+    await house.hub.folding.fold()
+    assert house.hub.shares() == {"acme.c07.new": 1}
     with house.hub.store.read() as connection:
-        (mine,) = connection.scalars(select(workers.c.id))
-    assert [it[3] for it in house.in_books()] == [mine, None, None]
+        assert connection.scalar(select(func.count()).select_from(workers)) == 1
+
+
+async def test_its_number_there_is_another_ones_here(house: House) -> None:
+    """A block names who found it, whatever number its edge says."""
+    (first, of_first), (other, of_other) = block(), block(salt=b"bootjob2")
+    assert machine("acme.c01.u1").number == machine("acme.c01.u2").number
+    await house.north.found(house.granted.epoch, first, machine("acme.c01.u1"))
+    await house.north.found(house.granted.epoch, other, machine("acme.c01.u2"))
+    assert house.finders() == {of_first: "u1", of_other: "u2"}
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_may_bring_no_more_machines_brings_none_by_a_block(house: House) -> None:
+    house.room = False
+    raw, hash_ = block()
+    await house.north.found(house.granted.epoch, raw, machine("acme.c01.u1"))
+    assert house.finders() == {hash_: None}
+    assert house.hub.registry.workers_of("acme") == 0
 
 
 @pytest.mark.sqlite_suffices

@@ -5,21 +5,23 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from sqlalchemy import Connection
 
 from payouts import income
 from payouts.income import Block
-from pool.books.found_blocks import BlockNote, packed_note
+from pool.books.found_blocks import BlockNote, packed_note, unbooked
 from pool.books.store import Store
 from pool.chain.blocks import noted
 from pool.hub import HubAway
 from pool.journal.records import Machine
-from pool.sites.left_blocks import LEFT_S, LOOK_S, UNKNOWN_S, LeftBlocks
+from pool.sites import left_blocks
+from pool.sites.left_blocks import LEFT_S, LOOK_S, LeftBlocks
 from tests.fixtures.no_threads import at_once
 from tests.histories.power import NOW_S, add_container
 
 pytestmark = [pytest.mark.sqlite_suffices]
 
-OF_A_MACHINE, OF_A_STRANGER, OF_NOBODY = "aa" * 32, "bb" * 32, "cc" * 32
+OF_A_MACHINE, OF_NOBODY = "aa" * 32, "cc" * 32
 
 
 def found_by(unit: str) -> BlockNote:
@@ -70,30 +72,33 @@ async def test_a_block_that_nobody_tells_again_is_booked_once(
     nursery.start_soon(hub.left.run)
     await trio.sleep(LEFT_S)
     assert hub.asked == [], "its edge tells it again"
-    await trio.sleep(LOOK_S + 1 + UNKNOWN_S)
+    await trio.sleep(86_400)
     assert hub.asked == [(LOOK_S + LEFT_S, frozenset((OF_A_MACHINE, OF_NOBODY)))]
 
 
-async def test_one_whose_finder_is_in_a_journal_that_is_on_its_way_waits_for_that(
-    hub: LeftAtAHub, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+async def test_the_books_are_asked_once_whether_they_have_a_block(
+    hub: LeftAtAHub,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A block of a group is divided by who found it."""
-    hub.write(OF_A_STRANGER, found_by("u2"))
-    nursery.start_soon(hub.left.run)
-    await trio.sleep(UNKNOWN_S / 2)
-    assert hub.asked == []
-    hub.write(OF_A_STRANGER, found_by("u1"))  # who is known
-    await trio.sleep(2 * LOOK_S)
-    assert [blocks for _, blocks in hub.asked] == [frozenset((OF_A_STRANGER,))]
+    """Files stay, and looks are every ten seconds."""
+    asked: list[frozenset[str]] = []
 
+    def noted_down(connection: Connection, hashes: frozenset[str]) -> frozenset[str]:
+        asked.append(hashes)
+        return unbooked(connection, hashes)
 
-async def test_one_whose_finder_nobody_ever_names_is_the_pools(
-    hub: LeftAtAHub, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    hub.write(OF_A_STRANGER, found_by("u2"))
+    monkeypatch.setattr(left_blocks, "unbooked", noted_down)
+    hub.write(OF_NOBODY, None)
+    await hub.book(frozenset((OF_NOBODY,)))
     nursery.start_soon(hub.left.run)
-    await trio.sleep(UNKNOWN_S + 2 * LOOK_S)
-    assert [blocks for _, blocks in hub.asked] == [frozenset((OF_A_STRANGER,))]
+    await trio.sleep(5 * LOOK_S)
+    assert asked == [frozenset((OF_NOBODY,))]
+    hub.write(OF_A_MACHINE, found_by("u1"))
+    await trio.sleep(2 * LEFT_S)
+    assert set(asked[1:]) == {frozenset((OF_A_MACHINE,))}
+    assert len(asked) == 1 + LEFT_S / LOOK_S + 2, "until it is booked, and known to be"
 
 
 async def test_books_that_are_away_are_asked_again(

@@ -64,5 +64,6 @@ def test_whom_it_may_count_for_is_said_by_names_that_a_machine_can_have() -> Non
     assert not it.may_count_for(machine("acme", "c01"))
     assert not it.may_count_for(machine("cygnus", "c01"))
     assert not it.may_count_for(machine("acme", ""))
-    assert not it.may_count_for(machine("borealis", "c01", ""))
+    assert it.may_count_for(machine("borealis", "", "")), "the tenant's name alone"
     assert not it.may_count_for(machine("borealis", "c01", "u" * 64))
+    assert not it.may_count_for(machine("borealis", "c" * 64))
