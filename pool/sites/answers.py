@@ -2,8 +2,9 @@
 
 An edge may be captured. So it is told of its own tenants and machines alone, and of what it says nothing is
 believed that its own words could make worth something: a block pays what its bytes pay, if the chain has it;
-who found something is one of its machines, or nobody; what it may have counted its journal's limits say
-(`pool.books.edges.limits`). How often it may have something written is bounded (`Allowance`).
+who found something is one of its machines, or nobody, and what has another edge's extranonces is not its to
+tell: it hears all blocks; what it may have counted its journal's limits say (`pool.books.edges.limits`). How
+often it may have something written is bounded (`Allowance`).
 
 Must not know: how values travel, miners.
 """
@@ -17,7 +18,7 @@ import msgspec
 import structlog
 import trio
 from bitcoin.core import CBlock
-from bitcoin.core.script import CScriptOp
+from bitcoin.core.script import CScriptInvalidError, CScriptOp
 
 from payouts.rates import Scheme
 from payouts.siblings import SiblingKey
@@ -25,7 +26,7 @@ from pool.books.database_waits import read_books
 from pool.books.edges.block_terms import mined_by
 from pool.books.edges.leases import Asked, Granted
 from pool.books.edges.remote import RemoteEdges
-from pool.books.edges.rows import EdgeRecord
+from pool.books.edges.rows import EdgeRecord, edge_of_part
 from pool.books.found_blocks import BlockNote, header_of, packed_note, unbooked
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.store import Store
@@ -51,14 +52,17 @@ BLOCK_BYTES_MAX: Final = 4_000_000  # of the largest weight
 SIBLINGS_MAX: Final = 10_000  # pool.chain.block_queue counts so many between two reports
 SIBLINGS_OF_ONE_MAX: Final = 1 << 40
 HASHES_MAX: Final = 1_000
+# A part rests for a month: clocks, and a header that is an hour or two off, change nothing of whose it was.
+PART_S: Final = 86_400
 
 
 class ToldBlock(msgspec.Struct, frozen=True):
-    """A block as its own bytes say."""
+    """A block as its own bytes say. `part` is the first byte of its extranonces: whose numbers they are."""
 
     height: int
     hash_hex: str
     at_s: int
+    part: int
 
 
 class Answers:
@@ -143,6 +147,12 @@ class Answers:
             if told is None:
                 log.error("block_of_edge_refused", edge=self._name, bytes=len(block))
                 return
+            whose = await read_books(
+                self._store, partial(edge_of_part, part=told.part, at_s=told.at_s + PART_S)
+            )
+            if whose not in (None, self._name):
+                log.error("block_of_another_edge", edge=self._name, of=whose, hash=told.hash_hex)
+                return
             named = finder is not None and record.may_count_for(finder) and self._has_room(finder)
             mine = finder if named else None
             paid_by = None if mine is None else await self._paid_by(epoch, told.at_s, mine, scheme)
@@ -220,7 +230,7 @@ def _told(block: bytes, easiest: int) -> ToldBlock | None:
     except Exception as error:  # whatever its decoder stumbles over
         log.warning("block_of_edge_not_read", reason=str(error)[:200])
         return None
-    return ToldBlock(height, hash_[::-1].hex(), header.at_s)
+    return ToldBlock(height, hash_[::-1].hex(), header.at_s, _part_in(whole))
 
 
 def _store(directory: Path, told: ToldBlock, block: bytes, note: BlockNote) -> None:
@@ -229,6 +239,15 @@ def _store(directory: Path, told: ToldBlock, block: bytes, note: BlockNote) -> N
     path = directory / f"{told.height}-{told.hash_hex}.{SubmitState.ACCEPTED.value}"
     if not path.exists():
         write_whole(path, noted(block, packed_note(note)))
+
+
+def _part_in(block: CBlock) -> int:
+    """The first byte of the extranonces, which are pushed last; 0, which no edge has: there are none."""
+    try:
+        *_, (_, pushed, _) = block.vtx[0].vin[0].scriptSig.raw_iter()
+    except CScriptInvalidError:
+        return 0
+    return pushed[0] if pushed else 0
 
 
 def height_in(block: CBlock) -> int:

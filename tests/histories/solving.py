@@ -30,10 +30,10 @@ def work_on(
     )
 
 
-def solve(work: Work, *, hits: bool = True, **changes: int) -> Solution:
+def solve(work: Work, *, hits: bool = True, extranonce1: bytes = EXTRANONCE1, **changes: int) -> Solution:
     """A share on `work` that is a block, or with `hits=False` one that is none."""
     version, ntime = changes.get("version", work.version), changes.get("ntime", work.ntime)
-    root = merkle_root(work.coinbase1 + EXTRANONCE1 + EXTRANONCE2 + work.coinbase2, work.branch)
+    root = merkle_root(work.coinbase1 + extranonce1 + EXTRANONCE2 + work.coinbase2, work.branch)
     head = struct.pack("<I32s32sII", version, work.prevhash_internal, root, ntime, work.nbits)
     nonce = 0
     while True:
@@ -44,7 +44,7 @@ def solve(work: Work, *, hits: bool = True, **changes: int) -> Solution:
     return Solution(
         job=Job(seq=1, channel=1, rate=1, clean=True, work=work),
         worker=1,
-        extranonce1=EXTRANONCE1,
+        extranonce1=extranonce1,
         extranonce2=EXTRANONCE2,
         ntime=ntime,
         nonce=nonce,

@@ -237,6 +237,15 @@ def began_at_s(connection: Connection, writer: str) -> int:
     return int(connection.execute(began).scalar_one())
 
 
+def edge_of_part(connection: Connection, part: int, at_s: int) -> str | None:
+    """Which edge gave out that part of the numbers then, or last before it."""
+    of = edge_writers.c
+    mine = (of.part == part) & (of.began_at_s <= at_s)
+    name = select(edges.c.name).join(edge_writers, of.edge_id == edges.c.id).where(mine)
+    found: str | None = connection.scalar(name.order_by(of.began_at_s.desc()).limit(1))
+    return found
+
+
 def edge_of(connection: Connection, writer: str) -> EdgeRecord | None:
     """Whose journal that is, or was."""
     owner = connection.scalar(select(edge_writers.c.edge_id).where(edge_writers.c.writer == writer))

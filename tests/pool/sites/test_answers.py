@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from payouts.rates import Scheme
 from payouts.schemas.divisions import block_funds
@@ -16,7 +16,8 @@ from payouts.siblings import SiblingKey
 from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.edges.hub_copies import note_copy
 from pool.books.edges.leases import Asked, EdgeRefused, Granted
-from pool.books.edges.schema import edge_copies
+from pool.books.edges.rows import PART_RESTS_S, reset_edge
+from pool.books.edges.schema import edge_copies, edge_writers
 from pool.books.journal import folding
 from pool.books.store import Store
 from pool.chain.blocks import assemble_block
@@ -32,7 +33,7 @@ from pool.sites.answers import Answers
 from pool.sites.sites import ASKED_AT_ONCE
 from stratum.difficulty import target_from_nbits
 from tests.fakes.bitcoinds import FakeBitcoind, template_result
-from tests.histories.solving import PAYOUT, hash_hex, solve, work_on
+from tests.histories.solving import EXTRANONCE1, PAYOUT, hash_hex, solve, work_on
 from tests.stages.hub import Hub
 from tests.stages.journal import NOW_S
 from tests.stages.site_journal import SiteJournal
@@ -122,10 +123,12 @@ def block(
     payout_script: bytes = PAYOUT,
     salt: bytes = b"bootjob1",
     at_s: int = MINED_S,
+    part: int = 0,
 ) -> tuple[bytes, str]:
-    """One that was found, and its hash."""
+    """One that was found, and its hash; with extranonces of that part, or of nobody's."""
     template = parse_template(template_result(curtime=at_s))
-    solution = solve(work_on(template, payout_script=payout_script, salt=salt))
+    extranonce1 = bytes([part, 1, 2, 3]) if part else EXTRANONCE1
+    solution = solve(work_on(template, payout_script=payout_script, salt=salt), extranonce1=extranonce1)
     return assemble_block(solution, template).whole, hash_hex(solution)
 
 
@@ -224,6 +227,46 @@ async def test_who_may_bring_no_more_machines_brings_none_by_a_block(house: Hous
     await house.north.found(house.granted.epoch, raw, machine("acme.c01.u1"))
     assert house.finders() == {hash_: None}
     assert house.hub.registry.workers_of("acme") == 0
+
+
+async def test_a_block_that_another_edge_found_is_not_for_this_one_to_tell(house: House) -> None:
+    """All edges hear all blocks, some of them before the one that found it has told it here. Who has taken
+    over a site would have all blocks of all others divided over the work of a tenant of his alone."""
+    south = house.answers(SOUTH)
+    granted = await house.hub.begin(SOUTH, house.hub.site(SOUTH))
+    parts = {it: house.hub.edge(it).part for it in (NORTH, SOUTH)}
+    theirs, hash_ = block(part=parts[NORTH])
+    for finder in (machine("acme.c01.thief"), None):
+        await south.found(granted.epoch, theirs, finder)
+    assert house.in_books() == []
+    assert not list((house.hub.home / "blocks").glob("*")), "nor is his note the first"
+    await house.north.found(house.granted.epoch, theirs, machine("acme.c01.u1"))
+    mine, of_mine = block(part=parts[SOUTH])
+    await south.found(granted.epoch, mine, machine("acme.c01.u2"))
+    assert house.finders() == {hash_: "u1", of_mine: "u2"}
+
+
+async def test_an_edge_that_was_given_another_part_tells_what_it_found_with_the_one_before(
+    house: House,
+) -> None:
+    """Its journal was reset while a block of it waited; a part is another edge's after a month, and from then
+    on its numbers are that one's."""
+    before = house.hub.edge(NORTH).part
+    await house.hub.change(lambda connection: reset_edge(connection, NORTH, NOW_S))
+    await house.hub.begin(NORTH, house.hub.site(NORTH))
+    epoch, part = house.hub.edge(NORTH).epoch, house.hub.edge(NORTH).part
+    assert part != before
+    raw, hash_ = block(part=before)
+    await house.north.found(epoch, raw, machine("acme.c01.u1"))
+    with house.hub.store.write() as connection:
+        souths = {"writer": "another", "edge_id": house.hub.edge(SOUTH).id, "part": before}
+        souths["began_at_s"] = MINED_S + PART_RESTS_S
+        connection.execute(insert(edge_writers).values(souths))
+    late, of_late = block(part=before, salt=b"bootjob2")
+    await house.north.found(epoch, late, machine("acme.c01.u1"))
+    theirs, _ = block(part=before, at_s=MINED_S + PART_RESTS_S)
+    await house.north.found(epoch, theirs, machine("acme.c01.u1"))
+    assert house.finders() == {hash_: "u1", of_late: "u1"}
 
 
 @pytest.mark.sqlite_suffices
