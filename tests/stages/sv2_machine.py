@@ -408,20 +408,19 @@ async def connect_sv2(
     """Handshake and, with `setup`, SetupConnection done. Raises WrongPool."""
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     initiator = Initiator(random or Random(port))
-    with trio.fail_after(PATIENCE_S):
-        await stream.send_all(initiator.first)
-        second = b""
-        while len(second) < 234:
-            data = await stream.receive_some(234 - len(second))
-            if not data:
-                await trio.aclose_forcefully(stream)
-                raise EOFError("the pool closed the connection")
-            second += data
     try:
+        with trio.fail_after(PATIENCE_S):
+            await stream.send_all(initiator.first)
+            second = b""
+            while len(second) < 234:
+                data = await stream.receive_some(234 - len(second))
+                if not data:
+                    raise EOFError("the pool closed the connection")
+                second += data
         machine = Sv2Machine(stream, *initiator.finish(second, authority_of(authority), now_s))
-    except WrongPool:
+        if setup:
+            assert "version" in await machine.setup()
+    except BaseException:
         await trio.aclose_forcefully(stream)
         raise
-    if setup:
-        assert "version" in await machine.setup()
     return machine

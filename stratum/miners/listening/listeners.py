@@ -242,8 +242,11 @@ class Server:
                 return door.dialect.connection(self._board, self._connection_limits, sock, address, place)
             assert door.certificate is not None
             place.holder = handshake = Handshake(self._board, place, sock)
+            try:
+                nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
+            except RuntimeError as error:  # we stop: turns may be given once more than there are listeners
+                raise ConnectionAbortedError from error
             self._connection_limits.begin(place)
-            nursery.start_soon(self._serve_tls, handshake, door.certificate, address)
             return TASK_COST
 
         plain = door.certificate is None and door.dialect is None

@@ -404,3 +404,22 @@ async def test_stop_ends_tls_connections_and_handshakes_too(shop: Shop) -> None:
     assert server.connection_limits.sessions == 0
     assert not server.board.connections
     assert set(os.listdir("/dev/fd")) == before
+
+
+async def test_a_first_turn_that_comes_when_nobody_listens_any_more_ends_that_connection_alone(
+    shop: Shop,
+) -> None:
+    """All are stopped at once, and who gives turns may be the last."""
+    server = LoopbackServer(endpoints=(shop.endpoint,))
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as listening:
+            await listening.start(server.listeners.run)
+            late = await server.connect()
+            await until(lambda: server.connection_limits.sessions == 1)
+            listening.cancel_scope.cancel()
+        await nursery.start(server.board.run)
+        assert await late.line() == b""
+        assert server.board.dropped == {"connection lost": 1}
+        assert server.connection_limits.sessions == 0
+        nursery.cancel_scope.cancel()
+    await late.close()
