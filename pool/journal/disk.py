@@ -18,7 +18,11 @@ class Disk:
     def reopen(self, path: Path, size: int) -> int:
         """A file to append to behind so many bytes, without whatever is behind them; its descriptor."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        os.ftruncate(descriptor, size)
+        try:
+            os.ftruncate(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def write(self, descriptor: int, data: memoryview) -> int:

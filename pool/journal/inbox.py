@@ -91,6 +91,7 @@ class Inbox:
         try:
             self._find()
         except OSError as error:
+            self._let_go()
             raise InboxUnusable(f"{directory}: {error.strerror or error}") from error
 
     @property

@@ -327,7 +327,6 @@ class RemoteEdges:
         lateness = Heard(began_s, heard_s)
         told = self._told.setdefault(edge.name, Told(heard_s, wall_clock=self._wall_clock))
         held = edge.held if writer == edge.writer else None
-        inbox = self._inbox(edge, writer, position.at, held)
 
         def beyond() -> None:
             if (remote := self._open.get(edge.name)) is not None:
@@ -344,7 +343,13 @@ class RemoteEdges:
             wall_clock=self._wall_clock,
             on_beyond=beyond,
         )
-        return inbox, EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock), lateness, told
+        inbox = self._inbox(edge, writer, position.at, held)
+        try:
+            taker = EdgeTaker(self._store, inbox, limits, wall_clock=self._wall_clock)
+        except BaseException:  # a database that is away: all of this is done again
+            inbox.close()
+            raise
+        return inbox, taker, lateness, told
 
     def _left(self, connection: Connection) -> list[tuple[EdgeRecord, str]]:
         """Journals that are over, and of which something is here that the books have not."""

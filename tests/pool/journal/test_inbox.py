@@ -1,6 +1,7 @@
 """The copy of an edge's journal: what comes, in whatever order and however often, is on disk once and in its
 order, or it is not said to be."""
 
+import os
 import random
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pool.journal import inbox as inboxes
+from pool.journal.disk import Disk
 from pool.journal.frames import HEAD, Place, framed
 from pool.journal.inbox import Inbox, InboxUnusable, Received, Want
 from pool.journal.records import Batch, packed
@@ -266,6 +268,27 @@ def test_a_disk_that_fails_is_told_and_what_came_is_not_had(
     assert whole(site, inbox)
     disk.power_cut(random.Random(1))
     assert whole(site, opened(tmp_path, site)), "what is said to be had survives"
+
+
+@pytest.mark.parametrize("where", ["fdatasync", "ftruncate"])
+def test_a_copy_that_cannot_be_opened_leaves_no_descriptor_open(
+    tmp_path: Path, site: SiteJournal, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Its edge asks again and again, for as long as the disk is broken."""
+    inbox = opened(tmp_path, site)
+    inbox.receive(site.frames()[0])
+    inbox.close()
+
+    def fails(*_: object) -> None:
+        raise broken()
+
+    before = set(os.listdir("/dev/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, where, fails)
+        with pytest.raises(InboxUnusable, match=str(broken().strerror)):
+            opened(tmp_path, site, disk=Disk())
+    assert set(os.listdir("/dev/fd")) == before
+    assert opened(tmp_path, site).have.number == 1
 
 
 def test_what_is_said_to_be_had_survives_a_power_cut(tmp_path: Path, site: SiteJournal) -> None:
