@@ -36,6 +36,7 @@ from pool.short_start import YOUNG_OBJECTS_MAX
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, fresh_store
 from tests.fixtures.engines import compiling_once
 from tests.fixtures.in_memory import move_there
+from tests.fixtures.journals import OpenedJournals
 from tests.fixtures.stacks import tasks
 
 T = TypeVar("T")
@@ -184,6 +185,19 @@ def _no_logs_left_configured() -> Iterator[None]:
     """A command configures them for its standard error, which is closed when its test is over."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def _opened_journals() -> Iterator[OpenedJournals]:
+    with OpenedJournals().watched() as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _no_journals_left_open(_opened_journals: OpenedJournals) -> Iterator[None]:
+    _opened_journals.forget()
+    yield
+    _opened_journals.close()
 
 
 # Databases

@@ -1,5 +1,6 @@
 """No virtual clock runs on while a thread works, what tests share is no state, marks do what they say."""
 
+import os
 import shutil
 import signal
 import ssl
@@ -20,9 +21,14 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from payouts.schemas.book import book
 from payouts.schemas.money import sites, tenants
 from pool.books.store import open_store
+from pool.journal.frames import Place
+from pool.journal.inbox import Inbox
+from pool.journal.log import JournalLog, writer_directories
+from pool.journal.segments import segment_path
 from tests.conftest import long_first
 from tests.fixtures import programs
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant, fresh_store
+from tests.fixtures.journals import OpenedJournals
 from tests.fixtures.programs import AngaraProcess
 from tests.fixtures.stacks import tasks
 from tests.fixtures.tables import every_table
@@ -145,6 +151,19 @@ def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that(
         monkeypatch.setenv("SSL_CERT_FILE", str(shutil.copy(certifi.where(), tmp_path)))
     assert httpx.create_ssl_context() is httpx.create_ssl_context()
     assert ssl.create_default_context() is not ssl.create_default_context()
+
+
+def test_journals_that_a_test_leaves_open_are_closed_behind_it(tmp_path: Path) -> None:
+    before = set(os.listdir("/dev/fd"))
+    with OpenedJournals().watched() as opened:
+        log = JournalLog(writer_directories(tmp_path, 1)[0], "book")
+        log.begin(Place(), 5, 0)
+        copy = Inbox(tmp_path / "inbox" / log.writer, Place(), free_bytes_min=0)
+        copy.receive(segment_path(log.directory, 1).read_bytes())
+        assert len(os.listdir("/dev/fd")) == len(before) + 3, "a lock and two files"
+        del log, copy
+        opened.close()
+        assert set(os.listdir("/dev/fd")) == before
 
 
 @pytest.mark.sqlite_suffices

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from tests.fixtures.databases import store_in
+from tests.fixtures.journals import OpenedJournals
 from tests.simulation.auditor import Found, Works
 from tests.simulation.bitcoinds import Bitcoinds
 from tests.simulation.course import Clock, Threads, course
@@ -141,7 +142,12 @@ def habits(chance: Any, *, replays: float = 0.0) -> Habits:
 
 def play_on(seed: int, make: Callable[[Path, Clock, Threads], Ground]) -> Outcome:
     """Live that world of a seed."""
-    with _directory() as directory, course(seed) as (clock, threads), _log_lines() as lines:
+    with (
+        _directory() as directory,
+        OpenedJournals().watched(),  # nobody else closes those of a hub that is killed
+        course(seed) as (clock, threads),
+        _log_lines() as lines,
+    ):
         world = make(directory, clock, threads)
         lines.world = world
         trio.run(world.live, clock=clock.trio, instruments=[Steps()])
