@@ -12,6 +12,7 @@ there which of them start processes.
 
 import gc
 import os
+import resource
 import shutil
 import signal
 import ssl
@@ -45,13 +46,23 @@ Working = WeakKeyDictionary[trio.testing.MockClock, tuple[int, float]]
 
 STDERR = pytest.StashKey[int]()
 BEFORE_IT_IS_GIVEN_UP_S = 10.0
+DESCRIPTORS = 4096  # a test with 1,300 connections has both ends of each
 SUMS_KEPT = 4096  # of signatures: half a KiB each, and many times what one test makes
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)  # nothing is captured yet
     move_there()
+    allow_descriptors()
     gc.disable()  # until all tests are collected, which make millions of objects and hardly any garbage
+
+
+def allow_descriptors() -> None:
+    """As many as one test needs, if a process may have them: usually it may have 1,024 until it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @pytest.hookimpl(optionalhook=True)
