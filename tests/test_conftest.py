@@ -1,5 +1,6 @@
 """No virtual clock runs on while a thread works, what tests share is no state, marks do what they say."""
 
+import gc
 import os
 import shutil
 import signal
@@ -154,6 +155,7 @@ def test_clients_of_http_trust_the_same_and_nobody_else_is_given_that(
 
 
 def test_journals_that_a_test_leaves_open_are_closed_behind_it(tmp_path: Path) -> None:
+    gc.collect()  # what other tests have left is closed here, and not in the middle
     before = set(os.listdir("/dev/fd"))
     with OpenedJournals().watched() as opened:
         log = JournalLog(writer_directories(tmp_path, 1)[0], "book")

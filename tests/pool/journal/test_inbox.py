@@ -287,7 +287,7 @@ def test_a_copy_that_cannot_be_opened_leaves_no_descriptor_open(
         patched.setattr(os, where, fails)
         with pytest.raises(InboxUnusable, match=str(broken().strerror)):
             opened(tmp_path, site, disk=Disk())
-    assert set(os.listdir("/dev/fd")) == before
+    assert set(os.listdir("/dev/fd")) <= before
     assert opened(tmp_path, site).have.number == 1
 
 
