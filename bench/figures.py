@@ -34,10 +34,13 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 def _cpu_against_echo(result: Result) -> Measured:
     ratios = rates.ratios(result, "pool", "us_a_share")
-    us = rates.of(result, "pool", "us_a_share")
+    us, least = rates.of(result, "pool", "us_a_share"), rates.least(result)
+
+    def three(figures: dict[int, float], digits: int) -> str:
+        return " / ".join(f"{figures[it]:.{digits}f}" for it in (1_000, 5_600, 16_000))
+
     return Measured(
-        " / ".join(f"{ratios[it]:.2f}" for it in (1_000, 5_600, 16_000))
-        + f" x ({' / '.join(f'{us[it]:.1f}' for it in (1_000, 5_600, 16_000))} us)",
+        f"{three(ratios, 2)} x ({three(us, 1)} us); echo and judging alone are {three(least, 2)} x",
         all(ratios[it] <= 1.25 for it in (1_000, 5_600, 16_000)),
     )
 
@@ -91,10 +94,10 @@ def _reconnect(result: Result) -> Measured:
 
 
 def _block_out(result: Result) -> Measured:
-    first, last = (statistics.median(result[it]) for it in ("first_ms", "last_ms"))
-    most = max(result["last_ms"])
-    words = f"{first:.1f} ms to its first bytes, {last:.1f} ms to its last, at most {most:.1f} ms"
-    return Measured(words, last < 5)
+    alone, at_once = (statistics.median(result[it]["last_ms"]) for it in ("alone", "at_once"))
+    most = max(result["alone"]["last_ms"])
+    words = f"{alone:.1f} ms to its last bytes, at most {most:.1f} ms; {at_once:.1f} ms right behind another"
+    return Measured(words, alone < 5)
 
 
 def _flatness(result: Result) -> Measured:

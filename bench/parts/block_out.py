@@ -1,7 +1,8 @@
 """From a share that is a block to the block at a node: a block of 1.5 MB, which is on disk before it leaves.
 
 One machine mines; the node is a stand-in in this process that notes when a block arrives, its first bytes and
-its last. Every share is a block.
+its last. Every share is a block: some come by themselves, as a chain's do, and some as soon as there is work
+behind the one before, which the pool is booking then, beside the template that came of it.
 """
 
 import random
@@ -25,6 +26,7 @@ from tests.fakes.bitcoinds import FakeBitcoind
 
 TXS, TX_BYTES = 3_000, 500
 BLOCKS: Final = 30
+ALONE_S: Final = 1.0  # behind new work: what the block before has left to do is done
 DIFFICULTY_LOG2: Final = -31  # of a share: a little more than regtest asks of a block
 ARRIVES_S_MAX: Final = 60.0
 
@@ -128,11 +130,11 @@ def run() -> dict[str, Any]:
         with running(directory, address, cookie, difficulty_log2=DIFFICULTY_LOG2) as pool:
             angara("tenant", "add", "acme", "--data-dir", directory)
             wait_for(lambda: is_mining(pool.port, "acme"))
-            first_ms, last_ms = _mine(pool.port, arrivals)
-    return {"bytes": arrivals.bytes, "first_ms": first_ms, "last_ms": last_ms}
+            at_once, alone = (_mine(pool.port, arrivals, rest_s) for rest_s in (0.0, ALONE_S))
+    return {"bytes": arrivals.bytes, "alone": alone, "at_once": at_once}
 
 
-def _mine(port: int, arrivals: Arrivals) -> tuple[list[float], list[float]]:
+def _mine(port: int, arrivals: Arrivals, rest_s: float) -> dict[str, list[float]]:
     """For each block, until its first and until its last bytes were there."""
     first_ms, last_ms = [], []
     machine = MinerMachine("acme.c01.u1", random.Random(1), SwarmStats())
@@ -144,13 +146,14 @@ def _mine(port: int, arrivals: Arrivals) -> tuple[list[float], list[float]]:
             while (share := machine.next_share(1_000)) is None:
                 for said in machine.receive_line(lines.readline().rstrip()):
                     sock.sendall(said)
+            time.sleep(rest_s)
             sent_s = time.perf_counter()
             sock.sendall(share)
             assert arrivals.there.wait(ARRIVES_S_MAX)
             first_ms.append((arrivals.first_s - sent_s) * 1e3)
             last_ms.append((arrivals.last_s - sent_s) * 1e3)
             _await_work(machine, lines)
-    return first_ms, last_ms
+    return {"first_ms": first_ms, "last_ms": last_ms}
 
 
 def _await_work(machine: MinerMachine, lines: BinaryIO) -> None:
@@ -162,13 +165,14 @@ def _await_work(machine: MinerMachine, lines: BinaryIO) -> None:
 
 def section(result: dict[str, Any]) -> Section:
     rows = [
-        [words, f"{statistics.median(took):.1f}", f"{max(took):.1f}"]
-        for words, took in (("its first bytes", result["first_ms"]), ("its last", result["last_ms"]))
+        [f"{part}, {words}", f"{statistics.median(took):.1f}", f"{max(took):.1f}"]
+        for words, name in (("a block by itself", "alone"), ("as soon as there is work", "at_once"))
+        for part, took in zip(("its first bytes", "its last"), result[name].values(), strict=True)
     ]
     return Section(
         (
             f"From a share sent to a block of {result['bytes'] / 1e6:.1f} MB at the node, over loopback, "
-            f"{len(result['last_ms'])} blocks; the block is written and synced to disk on the way:\n",
+            f"{BLOCKS} blocks each; a block is written and synced to disk on the way:\n",
             *table(("the node has", "median, ms", "longest, ms"), rows),
         )
     )

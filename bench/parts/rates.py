@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from bench.curves import curves
 from bench.part import Part, Section, picture, table
+from bench.parts.engine import us_in_use
 from bench.servers import Server, echo, load_measured, pool, trio_server
 
 SESSIONS: Final = (400, 1_000, 5_600, 16_000, 19_000)
@@ -13,6 +14,7 @@ SESSIONS: Final = (400, 1_000, 5_600, 16_000, 19_000)
 WARMUP_S: Final = {400: 1.5, 1_000: 1.5, 5_600: 10.0, 16_000: 30.0, 19_000: 35.0}
 SECONDS: Final = {400: 5.0, 1_000: 10.0, 5_600: 30.0, 16_000: 30.0, 19_000: 30.0}
 COMPARED_WARMUP_S, COMPARED_SECONDS = 1.5, 5.0  # of the others, which have no newcomers and no folds
+BRANCHES, AT_ONCE = 12, 256  # of the pool's jobs, and the shares that it judges in one go
 WORDS: Final = {
     "echo": "C++, a send a line",
     "pool": "the pool",
@@ -35,7 +37,7 @@ def run() -> dict[str, Any]:
             for sessions in SESSIONS
             for name, server in servers.items()
         ]
-    return {"runs": runs}
+    return {"runs": runs, "judging_us": round(us_in_use(BRANCHES, AT_ONCE), 2)}
 
 
 def _loaded(server: Server, sessions: int, is_pool: bool) -> dict[str, Any]:
@@ -63,6 +65,12 @@ def ratios(result: dict[str, Any], server: str, what: str) -> dict[int, float]:
     return {sessions: value / echoed[sessions] for sessions, value in of(result, server, what).items()}
 
 
+def least(result: dict[str, Any]) -> dict[int, float]:
+    """What a server that answers and judges, and does nothing else, would take: against one that answers."""
+    echoed = of(result, "echo", "us_a_share")
+    return {sessions: 1 + result["judging_us"] / us for sessions, us in echoed.items()}
+
+
 def section(result: dict[str, Any]) -> Section:
     sessions = list(of(result, "echo", "per_s"))
     heads = ("", *(f"{it:,} sessions" for it in sessions))
@@ -79,6 +87,10 @@ def section(result: dict[str, Any]) -> Section:
         ]
         for it in ("pool", "trio", "hashlib")
     ] + [
+        [
+            f"C++, a send a line, and the engine's {result['judging_us']:.1f} us to judge it",
+            *(f"{it:.2f}" for it in least(result).values()),
+        ],
         ["shares a second: the pool", *(f"{it:.2f}" for it in ratios(result, "pool", "per_s").values())],
     ]
     cpu = {WORDS[it]: list(of(result, it, "us_a_share").items()) for it in WORDS}

@@ -5,10 +5,10 @@ the next start; the first lasting result renames it to `.accepted`, `.inconclusi
 `.sibling` where another of ours had its parent. A file cut short by a crash is refused by every node, and a
 rename lost in one costs a "duplicate". Behind the block a file may have a note of whoever found it.
 
-Invariants: a block is in its file, whole, before a node gets it, so that no kill loses it, and is synced
-while it is sent: what a power cut in those milliseconds takes, the network may have. A disk that fails or
-hangs is an alarm and no reason to lose the block, nor a whole file of it. Transport errors are retried until
-the block is stale, verdicts never. No node is asked to prefer a block of ours to another one of ours.
+Invariants: a block is in its file, whole, before a node gets the end of it, so that no kill loses it, and is
+synced while it is sent: what a power cut in those milliseconds takes, the network may have. A disk that fails
+or hangs is an alarm and no reason to lose the block, nor a whole file of it. Transport errors are retried
+until the block is stale, verdicts never. No node is asked to prefer a block of ours to another one of ours.
 
 Must not know: sessions, tenants, what a block pays to whom.
 """
@@ -116,8 +116,11 @@ class BlockNode(Protocol):
 
     name: str
 
-    async def submit_block(self, digits: Sequence[bytes]) -> str | None:
-        """Hex, in pieces. None for accepted, else the reason in BIP-22's words. Raises NodeError."""
+    async def submit_block(
+        self, digits: Sequence[bytes], *, ends_after: trio.Event | None = None
+    ) -> str | None:
+        """Hex, in pieces, of which the node has all `ends_after` that. None for accepted, else the reason in
+        BIP-22's words. Raises NodeError."""
 
     async def precious_block(self, hash_hex: str) -> None:
         """Prefer this block to others of the same work. Raises NodeError."""
@@ -317,8 +320,9 @@ class BlockSubmitter:
         if len(self._first) >= PARENTS_MAX and parent not in self._first:
             del self._first[next(iter(self._first))]
         preferred = self._first.setdefault(parent, hash_hex) == hash_hex
-        attempt = _Attempt(block.hex_pieces, height, hash_hex, self._tip_height, preferred=preferred)
-        await file.written.wait()
+        attempt = _Attempt(
+            block.hex_pieces, height, hash_hex, self._tip_height, file.written, preferred=preferred
+        )
         size = len(block.head) + len(block.rest)
         log.info("block_submitted", height=height, hash=hash_hex, bytes=size, nodes=len(self._nodes))
         async with trio.open_nursery() as nursery:
@@ -376,6 +380,7 @@ class _Attempt:
         height: int,
         hash_hex: str,
         tip_height: Callable[[], int],
+        written: trio.Event,
         *,
         preferred: bool,
     ) -> None:
@@ -385,6 +390,7 @@ class _Attempt:
         self._height = height
         self._hash_hex = hash_hex
         self._tip_height = tip_height
+        self._written = written  # its file, or the disk is given up
         self._give_up_s = trio.current_time() + RETRY_TOTAL_S
 
     async def to_node(self, node: BlockNode) -> None:
@@ -392,7 +398,7 @@ class _Attempt:
         while True:
             attempts += 1
             try:
-                verdict = await node.submit_block(self._digits)
+                verdict = await node.submit_block(self._digits, ends_after=self._written)
             except RpcError as error:
                 self._finish(node, SubmitState.REFUSED, str(error), attempts)
                 return

@@ -186,10 +186,12 @@ class Node:
         _check_rules(template, chain)
         return template
 
-    async def submit_block(self, digits: Sequence[bytes]) -> str | None:
-        """submitblock, of hex in pieces: None for accepted, else the reason in BIP-22's words. Raises
-        NodeError."""
-        verdict = await self.rpc.call_with_hex("submitblock", digits, lane=Lane.BLOCKS)
+    async def submit_block(
+        self, digits: Sequence[bytes], *, ends_after: trio.Event | None = None
+    ) -> str | None:
+        """submitblock, of hex in pieces: None for accepted, else the reason in BIP-22's words. The node has
+        all of it `ends_after` that, and not before. Raises NodeError."""
+        verdict = await self.rpc.call_with_hex("submitblock", digits, lane=Lane.BLOCKS, ends_after=ends_after)
         if verdict is not None and not isinstance(verdict, str):
             raise NodeSpokeNonsense("submitblock answered something that is no BIP-22 result")
         return None if verdict is None else one_line(verdict)

@@ -9,6 +9,7 @@ Must not know: what the calls mean, other nodes, whether this one is healthy.
 import base64
 import enum
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from decimal import Decimal, InvalidOperation
@@ -149,14 +150,17 @@ class RpcClient:
         """
         call_id = next(self._ids)
         body = _body(call_id, method, params)
-        return await self._call(call_id, method, (body,), lane, timeout_s, answer_bytes_max)
+        return await self._call(call_id, method, _Pieces((body,)), lane, timeout_s, answer_bytes_max)
 
-    async def call_with_hex(self, method: str, digits: Sequence[bytes], *, lane: Lane) -> Any:
+    async def call_with_hex(
+        self, method: str, digits: Sequence[bytes], *, lane: Lane, ends_after: trio.Event | None = None
+    ) -> Any:
         """As `call`, with a single string, of hex digits, which is sent from the pieces that it is in: to put
-        together the megabytes of a block takes milliseconds."""
+        together the megabytes of a block takes milliseconds. The node has the end of the call, without which
+        it is none, `ends_after` that."""
         call_id = next(self._ids)
         begin, end = _body(call_id, method, ("|",)).split(b"|")
-        body = (begin, *digits, end)
+        body = _Pieces((begin, *digits, end), ends_after)
         return await self._call(call_id, method, body, lane, ANSWER_TIMEOUT_S, ANSWER_BYTES_MAX)
 
     async def aclose(self) -> None:
@@ -164,7 +168,7 @@ class RpcClient:
         await self._http.aclose()
 
     async def _call(
-        self, call_id: int, method: str, body: Sequence[bytes], lane: Lane, timeout_s: float, bytes_max: int
+        self, call_id: int, method: str, body: "_Pieces", lane: Lane, timeout_s: float, bytes_max: int
     ) -> Any:
         with trio.move_on_after(timeout_s):
             async with self._lanes[lane]:
@@ -175,15 +179,13 @@ class RpcClient:
                 return _result(status, answer, call_id)
         raise NodeTimedOut(f"no complete answer to {method} within {timeout_s:g} s")
 
-    async def _post(
-        self, body: Sequence[bytes], authorization: str | None, bytes_max: int
-    ) -> tuple[int, bytes]:
+    async def _post(self, body: "_Pieces", authorization: str | None, bytes_max: int) -> tuple[int, bytes]:
         # A thread that read a cookie is waited for, whatever was cancelled meanwhile; and then the client,
         # which a pool closes when it stops, must not be asked.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._http.is_closed:
             raise NodeUnreachable("the connections to the node are closed: the pool stops")
-        headers = {"Content-Length": str(sum(map(len, body)))}
+        headers = {"Content-Length": str(sum(map(len, body.pieces)))}
         if authorization is not None:
             headers["Authorization"] = authorization
         stream = _Body(body)
@@ -208,22 +210,31 @@ class RpcClient:
             raise NodeUnreachable(f"the connection broke: {one_line(error)}") from None
 
 
+class _Pieces(msgspec.Struct, frozen=True):
+    """What a request says; its last piece is sent when the event has come."""
+
+    pieces: tuple[bytes, ...]
+    ends_after: trio.Event | None = None
+
+
 class _Body(httpx.AsyncByteStream):
     """A request's body.
 
     httpx's own is an async generator, which a connection that breaks in mid-request leaves behind unfinished.
     """
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._rest = iter(pieces)
+    def __init__(self, body: _Pieces) -> None:
+        self._rest, self._ends_after = deque(body.pieces), body.ends_after
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        for piece in self._rest:
-            return piece
-        raise StopAsyncIteration
+        if not self._rest:
+            raise StopAsyncIteration
+        if len(self._rest) == 1 and self._ends_after is not None:
+            await self._ends_after.wait()
+        return self._rest.popleft()
 
 
 def _body(call_id: int, method: str, params: tuple[object, ...]) -> bytes:

@@ -18,7 +18,9 @@ class NodeThatNeverAnswers:
         self._events = events
         self.asked = trio.Event()
 
-    async def submit_block(self, digits: Sequence[bytes]) -> str | None:
+    async def submit_block(
+        self, digits: Sequence[bytes], *, ends_after: trio.Event | None = None
+    ) -> str | None:
         self._events.append("given")
         self.asked.set()
         await trio.sleep_forever()

@@ -318,6 +318,30 @@ async def test_a_node_that_hangs_up_while_a_block_is_sent_is_unreachable() -> No
             await client.call_with_hex("submitblock", [b"00" * 4_000_000], lane=Lane.BLOCKS)
 
 
+async def test_a_block_is_under_way_before_it_is_on_disk_and_whole_only_behind_that() -> None:
+    block, got = b"00" * 1_000_000, bytearray()
+    on_disk, all_but_the_end = trio.Event(), trio.Event()
+
+    class NodeThatShowsWhatItHas(NodeThatAnswers):
+        async def serve(self, stream: trio.SocketStream) -> None:
+            async for data in stream:
+                got.extend(data)
+                if len(got) > len(block) and block in got:
+                    all_but_the_end.set()
+
+    async with connected(NodeThatShowsWhatItHas()) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(
+            partial(client.call_with_hex, lane=Lane.BLOCKS, ends_after=on_disk), "submitblock", [block]
+        )
+        await all_but_the_end.wait()
+        await trio.sleep(0.02)  # it would come now
+        assert got.endswith(block), "it has the end of it too"
+        on_disk.set()
+        while not got.endswith(b'"]}'):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_node_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool.chain.rpc, "ANSWER_TIMEOUT_S", 0.2)
 
