@@ -101,7 +101,10 @@ void Engine::hash_queue() {
     for (size_t begin = 0, end = 0; begin < order_.size(); begin = end) {
         const Job* const job = job_of(order_[begin]);
         while (end < order_.size() && end - begin < kChunk && job_of(order_[end]) == job) ++end;
-        hash_group(std::span(order_).subspan(begin, end - begin));
+        const auto group = std::span(order_).subspan(begin, end - begin);
+        hash_group(group);
+        if (const Channel* const channel = live_channel(*job))
+            for (const uint32_t i : group) channel->tip->filter.fetch(hashes_[i].data());
     }
 }
 

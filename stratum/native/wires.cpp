@@ -18,6 +18,7 @@ namespace {
 
 constexpr size_t kReceiveBytes = 4096;  // some 25 shares: one socket cannot hold up a round
 constexpr size_t kEventsMax = 1024;     // of a round
+constexpr int kAhead = 4;               // so many are read while memory of one comes: a read is a microsecond
 constexpr size_t kPiecesMax = 64;       // of one system call: replies to a miner that sends many shares at once
 
 #ifndef MSG_NOSIGNAL  // Python ignores SIGPIPE anyway
@@ -63,10 +64,15 @@ const Wires::Round& Wires::read([[maybe_unused]] Engine& engine, [[maybe_unused]
 #if defined(__linux__)
     std::array<epoll_event, kEventsMax> events;
     const int count = epoll_wait(epoll, events.data(), static_cast<int>(std::min(events_max, kEventsMax)), 0);
+    const auto session_of = [&](int i) {
+        const auto at = static_cast<size_t>(events[static_cast<size_t>(i)].data.fd);
+        return at < sessions_.size() ? sessions_[at] : kNobody;
+    };
     for (int i = 0; i < count; ++i) {
+        if (i + 2 * kAhead < count && session_of(i + 2 * kAhead) != kNobody) engine.fetch(session_of(i + 2 * kAhead));
+        if (i + kAhead < count && session_of(i + kAhead) != kNobody) engine.fetch_more(session_of(i + kAhead));
         const epoll_event& event = events[static_cast<size_t>(i)];
-        const auto at = static_cast<size_t>(event.data.fd);
-        const uint32_t session = at < sessions_.size() ? sessions_[at] : kNobody;
+        const uint32_t session = session_of(i);
         if (event.events == EPOLLIN && session != kNobody)
             read_one(engine, event.data.fd, session);
         else

@@ -69,6 +69,9 @@ class SubmitChanges(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.noted or self.resolved or self.tallies or self.upstream)
 
 
+NOTHING: Final = SubmitChanges()
+
+
 class ForwardedShares:
     """For all upstreams of the process.
 
@@ -130,6 +133,8 @@ class ForwardedShares:
 
     def collect(self) -> SubmitChanges:
         """What there is to write. Whoever collects it commits it, or stops the pool."""
+        if not (self._without_row or self._rows_resolved or self._verdicts or self._answered):
+            return NOTHING
         changes = SubmitChanges(
             noted=tuple(self._without_row.values()),
             resolved=tuple(self._rows_resolved),

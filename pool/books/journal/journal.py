@@ -162,16 +162,19 @@ class Journal:
             self._named[:] = False
             self._defined.clear()
         records, shares = np.frombuffer(tallies, dtype=RECORD), np.frombuffer(kept, dtype=KEPT)
+        workers, rates = records["worker"], records["rate"]
+        if len(shares):
+            workers, rates = np.append(workers, shares["worker"]), np.append(rates, shares["rate"])
         self._accepted += accepted_in(records)
         return Batch(
             moment_s=self._prices.clock.now_s(),
             accepted=self._accepted,
             tallies=tallies,
             upstream=changes.upstream,
-            machines=self._machines(np.append(records["worker"], shares["worker"]), new, changes),
+            machines=self._machines(workers, new, changes),
             resolved=changes.resolved,
             noted=tuple(_noted(share) for share in changes.noted),
-            rates=self._rates(np.append(records["rate"], shares["rate"]), changes, opened),
+            rates=self._rates(rates, changes, opened),
             credited=tuple(credits),
             answered=changes.answered,
             kept=kept,
@@ -183,8 +186,9 @@ class Journal:
     ) -> tuple[Rate, ...]:
         """Those that are new, and those that the file has not defined yet."""
         told = np.frombuffer(changes.upstream, dtype=KEYS_OF_VERDICT)["epoch"]
-        used = set(np.unique(np.concatenate((numbers, told))).tolist())
-        used |= {share.epoch for share in changes.noted}
+        first = set(numbers[:1].tolist())
+        used = first if (numbers == numbers[:1]).all() else set(np.unique(numbers).tolist())  # most often one
+        used |= set(told.tolist()) | {share.epoch for share in changes.noted}
         missing = {it.number: it for it in opened}
         missing |= {it: self._prices.meaning(it) for it in used - self._defined - missing.keys() - {0}}
         self._defined |= missing.keys()
@@ -196,12 +200,14 @@ class Journal:
         """Those that the file has not named yet, and those that are new."""
         told = np.frombuffer(changes.upstream, dtype=KEYS_OF_VERDICT)["worker"]
         others = [it.id for it in new.workers] + [share.worker for share in changes.noted]
-        numbers = np.concatenate((workers, told, np.array(others, dtype=np.uint32)))
+        numbers = workers
+        if others or len(told):
+            numbers = np.concatenate((workers, told, np.array(others, dtype=np.uint32)))
         if not len(numbers):
             return ()
         if (most := int(numbers.max())) >= len(self._named):
             self._named = np.append(self._named, np.zeros(most + 1, dtype=bool))
-        missing = set(np.unique(numbers[~self._named[numbers]]).tolist())
+        missing = set(numbers[~self._named[numbers]].tolist())
         if not missing and not others:
             return ()
         self._named[numbers] = True

@@ -24,6 +24,7 @@ from stratum.tallies import MINED, NOT_TAKEN, RECORD, Records, Verdict, merge
 # Added up at once: a millisecond in which the interpreter is nobody else's.
 RECORDS_AT_ONCE: Final = 1 << 15
 MACHINE_WEIGHT: Final = 5  # a machine's own row is looked for by its names, and made: so many tallies' work
+_ACCEPTED: Final = int(Verdict.ACCEPTED)  # an enum is asked for its member by a Python of its own
 Credits = tuple[tuple[bytes, bytes], ...]
 
 
@@ -209,7 +210,7 @@ def window_of(
 
 def accepted_in(tallies: Records) -> int:
     """How many of them are accepted shares."""
-    return int(tallies["count"][tallies["verdict"] == Verdict.ACCEPTED].astype(np.uint64).sum())
+    return int(tallies["count"].sum(where=tallies["verdict"] == _ACCEPTED, dtype=np.uint64))
 
 
 def _uses(
