@@ -19,7 +19,8 @@ import structlog
 log = structlog.get_logger()
 
 WORDS_CHARS_MAX: Final = 500  # of an error
-NOT_READ: Final = (msgspec.DecodeError, RecursionError)  # by msgspec, of what is nested a thousand deep
+# By msgspec: of what is nested a thousand deep, and where a text is none.
+NOT_READ: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class AnsweredWithError(Exception):

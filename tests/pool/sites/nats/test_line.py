@@ -4,9 +4,11 @@ from typing import Protocol
 
 import msgspec
 import pytest
+import trio
 
 from pool.questions import AnsweredWithError, asking
 from pool.sites.nats import subjects
+from pool.sites.nats.connection import Connection, Subscribed
 from pool.sites.nats.contents import CHUNK_BYTES
 from tests.fixtures.nats_servers import NatsServer
 from tests.stages.nats_line import Away, EdgeEnd, HubEnd, NoSuchPlace, connected, running
@@ -32,6 +34,11 @@ class Station:
 
     async def history(self, first: bytes, days: int) -> bytes:
         return first * days
+
+
+async def _answer_all(edge: Connection, asked: Subscribed, data: bytes) -> None:
+    while True:
+        await edge.publish((await asked.next()).reply, data)
 
 
 async def until_nobody_answers(weather: Weather) -> None:
@@ -73,6 +80,29 @@ async def test_what_is_nested_without_end_is_refused_and_the_next_is_answered(
             with pytest.raises(AnsweredWithError):
                 await edge_end.line.ask("celsius", b"\x92\xa4Oslo" + deep)
             assert await weather.celsius("Oslo") == 4
+
+
+async def test_a_text_that_is_none_is_refused_and_the_next_is_answered(nats_server: NatsServer) -> None:
+    """In a question, and in the answer to one: whoever has taken over a site would have the hub end by it."""
+    async with connected(nats_server, "hub", "oslo") as (hub, edge):
+        hub_end, edge_end = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo")
+        no_text, reply = b"\xa2\xff\xfe", f"{subjects.inbox_of('oslo')}.{'ab' * 16}"
+        async with running(hub_end), edge.subscribed(subjects.of_edge("oslo", "*")) as asked:
+            for method, data in (
+                ("celsius", b"\x93\x01\xc0\x93" + no_text + b"\x01\xc4\x00"),
+                ("chunk", b"\x92" + no_text + b"\x00"),
+            ):
+                await edge.publish(subjects.of_hub("oslo", method), data, reply=reply)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_answer_all, edge, asked, b"\x94\x01\xc0\xc0\x92" + no_text + no_text)
+                with pytest.raises(AnsweredWithError, match="is no answer"):
+                    await hub_end.line.ask("celsius", b"")
+                nursery.cancel_scope.cancel()
+        hub_end.line.answer(Weather, Station())
+        async with running(hub_end, edge_end):
+            with pytest.raises(AnsweredWithError):
+                await edge_end.line.ask("celsius", b"\x91" + no_text)
+            assert await asking(edge_end.line, Weather).celsius("Oslo") == 4
 
 
 async def test_twenty_megabytes_are_asked_and_answered_in_chunks(nats_server: NatsServer) -> None:
