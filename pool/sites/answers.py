@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import structlog
 import trio
-from bitcoin.core import CBlock
+from bitcoin.core import CBlock, CheckTransaction
 from bitcoin.core.script import CScriptInvalidError, CScriptOp
 
 from payouts.rates import Scheme
@@ -222,6 +222,7 @@ def _told(block: bytes, easiest: int) -> ToldBlock | None:
         whole = CBlock.deserialize(block)
         if whole.calc_merkle_root() != whole.hashMerkleRoot:
             return None  # work is the header's alone: what is behind it is for anybody to choose
+        CheckTransaction(whole.vtx[0])  # what it pays goes into books, which take no more than there is
         height = height_in(whole)
         if not 0 < height <= HEIGHT_MAX:
             return None

@@ -16,7 +16,7 @@ import trio
 
 from pool.books.database_waits import read_books
 from pool.books.found_blocks import taken_files, unbooked
-from pool.books.store import Store
+from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.hub import HubAway
 
 log = structlog.get_logger()
@@ -42,8 +42,8 @@ class LeftBlocks:
             await trio.sleep(LOOK_S)
             try:
                 await self._look()
-            except (HubAway, OSError) as error:
-                log.warning("left_blocks_not_booked", reason=str(error))
+            except (HubAway, OSError, *DATABASE_ERRORS) as error:  # no reason to stop sites
+                log.error("left_blocks_not_booked", reason=words_of(error)[:300])
 
     async def _look(self) -> None:
         here: frozenset[str] = await trio.to_thread.run_sync(_hashes_in, self._directory)

@@ -88,8 +88,9 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def may_count_for(self, machine: Machine) -> bool:
         """Whether it is one of its machines, by a name that a machine can have: its tenant's alone, too."""
-        named = max(len(machine.container), len(machine.unit)) <= NAME_CHARS_MAX
-        named = named and len(machine.agent or "") <= AGENT_CHARS_MAX
+        container, unit, agent = machine.container, machine.unit, machine.agent or ""
+        named = max(len(container), len(unit)) <= NAME_CHARS_MAX and len(agent) <= AGENT_CHARS_MAX
+        named = named and "\0" not in container + unit + agent  # which no database takes
         return named and self.has(machine.tenant, machine.container)
 
 

@@ -1,6 +1,7 @@
 """What a hub answers an edge that may be captured: nothing that it says makes its words worth more than they
 are, and it learns nothing of others."""
 
+import struct
 from pathlib import Path
 
 import msgspec
@@ -182,6 +183,8 @@ async def test_who_found_a_block_is_a_machine_of_that_edge_or_nobody(house: Hous
             ("acme.c01.u1", "u1"),
             ("borealis.c01.u1", None),
             ("acme.c01." + "u" * 64, None),
+            ("acme.c01.u\0", None),  # that no database takes: its block is booked all the same
+            ("acme.c\0.u1", None),
             ("acme..", ""),  # a machine may say its tenant's name alone
         )
     ):
@@ -339,6 +342,24 @@ async def test_work_proves_a_header_and_not_what_somebody_puts_behind_it(house: 
     """Any block of the chain would be income of ours, and one that another edge found nobody's."""
     (theirs, _), (ours, _) = block(payout_script=NOBODYS), block()
     await house.north.found(house.granted.epoch, theirs[:80] + ours[80:], None)
+    assert house.in_books() == []
+    assert not list((house.hub.home / "blocks").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        b"\0",
+        b"\1" + struct.pack("<q", -1) + bytes([len(PAYOUT)]) + PAYOUT,
+        b"\2" + 2 * (struct.pack("<q", 1 << 62) + bytes([len(PAYOUT)]) + PAYOUT),
+    ],
+    ids=["none", "less than nothing", "more than there is"],
+)
+async def test_a_block_that_pays_what_there_is_not_is_not_booked(house: House, outputs: bytes) -> None:
+    """The books do not take it, and what is on the hub's disk is booked again and again."""
+    template = parse_template(template_result(curtime=MINED_S, default_witness_commitment=None))
+    work = msgspec.structs.replace(work_on(template), coinbase2=b"\xff" * 4 + outputs + bytes(4))
+    await house.north.found(house.granted.epoch, assemble_block(solve(work), template).whole, None)
     assert house.in_books() == []
     assert not list((house.hub.home / "blocks").glob("*"))
 

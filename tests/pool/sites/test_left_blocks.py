@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from payouts import income
 from payouts.income import Block
 from pool.books.found_blocks import BlockNote, packed_note, unbooked
-from pool.books.store import Store
+from pool.books.store import Store, StoreError
 from pool.chain.blocks import noted
 from pool.hub import HubAway
 from pool.journal.records import Machine
@@ -37,7 +37,7 @@ class LeftAtAHub:
     def __init__(self, store: Store, directory: Path) -> None:
         self.store, self.directory = store, directory
         self.asked: list[tuple[float, frozenset[str]]] = []
-        self.away = False
+        self.refuses: Exception | None = None
         directory.mkdir()
         self.left = LeftBlocks(store, directory, self.book)
 
@@ -46,8 +46,8 @@ class LeftAtAHub:
         (self.directory / f"7-{block}.{suffix}").write_bytes(content)
 
     async def book(self, blocks: frozenset[str]) -> None:
-        if self.away:
-            raise HubAway("the books do not answer")
+        if self.refuses is not None:
+            raise self.refuses
         self.asked.append((trio.current_time(), blocks))
         with self.store.write() as connection:
             for it in blocks:
@@ -101,13 +101,15 @@ async def test_the_books_are_asked_once_whether_they_have_a_block(
     assert len(asked) == 1 + LEFT_S / LOOK_S + 2, "until it is booked, and known to be"
 
 
-async def test_books_that_are_away_are_asked_again(
-    hub: LeftAtAHub, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+@pytest.mark.parametrize("why", [HubAway("the books do not answer"), StoreError("a number is another's")])
+async def test_books_that_do_not_take_it_are_asked_again(
+    hub: LeftAtAHub, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, why: Exception
 ) -> None:
+    """Nothing of that ends the hub, and all sites with it."""
     hub.write(OF_NOBODY, None)
-    hub.away = True
+    hub.refuses = why
     nursery.start_soon(hub.left.run)
     await trio.sleep(3 * LEFT_S)
-    hub.away = False
+    hub.refuses = None
     await trio.sleep(2 * LOOK_S)
     assert [blocks for _, blocks in hub.asked] == [frozenset((OF_NOBODY,))]
