@@ -1,13 +1,17 @@
-"""A hub and its edges on a NATS server: connections, and lines with both their ends."""
+"""A hub and its edges on a NATS server: connections, lines with both their ends, and who says it by bytes."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import nkeys
 import trio
 
 from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection
 from pool.sites.nats.contents import Shelf
+from pool.sites.nats.key import seed_in
 from pool.sites.nats.line import HubEpoch, Line
 from pool.sites.nats.replies import Replies
 from tests.fixtures.nats_servers import NatsServer
@@ -81,3 +85,24 @@ async def running(*ends: End) -> AsyncIterator[None]:
             await nursery.start(it.line.run)
         yield
         nursery.cancel_scope.cancel()
+
+
+async def say(server: NatsServer, name: str, lines: bytes) -> None:
+    """As whoever has that key, in bytes that no client says; until the server has read them."""
+    key = nkeys.from_seed(seed_in(server.keys.home / f"{name}.nk").encode())
+    async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+        hello = json.loads((await _line(stream)).removeprefix(b"INFO "))
+        signed = base64.urlsafe_b64encode(key.sign(hello["nonce"].encode())).rstrip(b"=").decode()
+        shown = {"nkey": key.public_key.decode(), "sig": signed, "headers": True, "verbose": False}
+        await stream.send_all(b"CONNECT " + json.dumps(shown).encode() + b"\r\n" + lines + b"PING\r\n")
+        while (line := await _line(stream)) != b"PONG\r\n":
+            assert line.startswith(b"INFO "), line
+
+
+async def _line(stream: trio.SocketStream) -> bytes:
+    line = b""
+    while not line.endswith(b"\r\n"):
+        read = await stream.receive_some(1)
+        assert read, "the server has hung up"
+        line += read
+    return line

@@ -25,7 +25,7 @@ import msgspec
 import nats.aio.client
 import nats.errors
 import structlog
-from nats.protocol.parser import Parser
+from nats.protocol.parser import AWAITING_CONTROL_LINE, CRLF_SIZE, Parser
 
 from pool.settings_file import BadConfig
 from pool.sites.nats.key import seed_in
@@ -112,27 +112,63 @@ class Inflow:
             return message
 
 
-class _BoundedParser(Parser):
-    """A server may say how long a message is, and go on for ever."""
+class _Parser(Parser):
+    """A server may say how long a message is, and go on for ever. And whoever publishes chooses a subject, of
+    bytes at which nats-py cuts a line in two and a server does not."""
+
+    def reset(self) -> None:
+        super().reset()
+        self._unread = bytearray()
 
     async def parse(self, data: bytes = b"") -> None:
-        if len(self.buf) + len(data) > BUFFER_BYTES_MAX:
+        if len(self.buf) + len(self._unread) + len(data) > BUFFER_BYTES_MAX:
             raise nats.errors.ProtocolError
-        await super().parse(data)
+        self._unread += data
+        while piece := self._piece():
+            await super().parse(piece)
+
+    def _piece(self) -> bytes:
+        """The line that is next, or what there is of the message behind it."""
+        line = self.state == AWAITING_CONTROL_LINE
+        size = self._unread.find(b"\r\n") + 2 if line else self.needed + CRLF_SIZE - len(self.buf)
+        if line and size < 2:
+            return b""
+        piece = bytes(self._unread[:size])
+        del self._unread[:size]
+        return piece.translate(_NO_SPACES) if line else piece
+
+
+_NO_SPACES: Final = bytes.maketrans(b"\v\f", b"??")
 
 
 class _Speaker(nats.aio.client.Client):
     """nats-py's, for one connection to a server that we chose: other servers' addresses, of which a
-    server may tell any number, are nothing to it."""
+    server may tell any number, are nothing to it. Nor is what others publish, who may be captured: what it
+    raised would have the connection be read no more."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._ps = _BoundedParser(self)
+        self._ps = _Parser(self)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         await super()._process_info(
             {name: it for name, it in info.items() if name != "connect_urls"}, initial_connection
         )
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
+        """None where they are none. What is in the stream comes again until it is acknowledged, so its
+        message is one all the same."""
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except Exception:  # whatever its reader stumbles over
+            return None
+        return found
+
+    async def _process_msg(self, sid: int, subject: bytes, *others: Any) -> None:
+        try:
+            await super()._process_msg(sid, subject, *others)
+        except UnicodeDecodeError:
+            log.warning("nats_message_not_read", subject=repr(subject)[:WORDS_CHARS_MAX])
 
     async def flushed(self) -> None:
         """Until the server has read all that was given to it: a ping alone would overtake what waits."""

@@ -17,7 +17,7 @@ from pool.sites.nats.connection import Connection
 from pool.sites.nats.key import new_key
 from pool.sites.nats.server_settings import Certificates
 from tests.fixtures.nats_servers import Keys, NatsServer
-from tests.stages.nats_line import connected
+from tests.stages.nats_line import connected, say
 
 INFO = b'INFO {"version":"2.15.1","max_payload":8388608,"headers":true,"nonce":"x","auth_required":true}\r\n'
 Behaves = Callable[[trio.SocketStream], Awaitable[None]]
@@ -179,6 +179,38 @@ async def test_what_cannot_be_said_is_told_to_who_says_it(nats_server: NatsServe
             await hub.publish("angara.x", bytes((8 << 20) + 1))
         await hub.publish("angara.x", bytes(8 << 20))
         await hub.flushed()
+        assert hub.state.connections == 1
+
+
+NO_TEXT = b"NATS/1.0 \xff\xfe\xfd\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (b"PUB angara.hub.oslo.\xff 2\r\nhi\r\n", 0),
+        (b"PUB angara.hub.oslo.x _INBOX.\xff 2\r\nhi\r\n", 0),
+        (b"PUB angara.hub.oslo.a\vb 2\r\nhi\r\n", 1),
+        (b"PUB angara.hub.oslo.a\f2 2\r\nhi\r\n", 1),
+        (b"HPUB angara.hub.oslo.x 4 6\r\nNATShi\r\n", 1),
+        (b"HPUB angara.hub.oslo.x %d %d\r\n" % (len(NO_TEXT), len(NO_TEXT) + 2) + NO_TEXT + b"hi\r\n", 1),
+    ],
+    ids=["subject", "reply", "tab in a subject", "another's subscription", "short headers", "headers"],
+)
+async def test_what_somebody_publishes_ends_no_connection_of_those_who_hear_it(
+    nats_server: NatsServer, said: bytes, heard: int
+) -> None:
+    """A captured edge may publish where the hub listens, and blocks where all edges do: in bytes that a
+    server hands on, and nats-py does not read."""
+    async with (
+        connected(nats_server, "hub") as (hub,),
+        hub.subscribed("angara.hub.oslo.*") as asked,
+        hub.subscribed("angara.hub.lima.*") as others,
+    ):
+        await say(nats_server, "oslo", said + b"PUB angara.hub.oslo.next 4\r\nnext\r\n")
+        await hub.flushed()
+        assert others.inflow.take() is None
+        assert [(await asked.next()).data for _ in range(heard + 1)] == [b"hi"] * heard + [b"next"]
         assert hub.state.connections == 1
 
 
