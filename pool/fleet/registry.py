@@ -434,6 +434,10 @@ class Registry:
         number = self.number_of(machine.tenant, machine.container, machine.unit)
         if number is not None:
             return number
+        here = self.newcomers.find((tenant.id, machine.container, machine.unit))
+        if here is not None and here.number not in self._removed:
+            self.prove(here.number)  # connected since, and counted by that number
+            return here.number
         place = self._place(tenant.id, machine.container, machine.container_id)
         known = self._worker_ids.get((place, machine.unit))
         worker = self._removed.get(known or 0)

@@ -15,9 +15,11 @@ from payouts.schemas.money import containers, rate_hours, rates, tally_minutes, 
 from pool.books.audit.verify import verify
 from pool.books.journal import folding, rate_epochs, taker
 from pool.books.journal.journal import JournalFailed
+from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, remove_worker
+from pool.journal.records import Machine
 from stratum.miners.contracts import Admitted
 from stratum.tallies import MINED, Verdict, merge
 from tests.fakes.disks import DiskThatLoses, disk_full
@@ -63,6 +65,32 @@ async def test_a_new_worker_is_committed_with_its_first_share_and_has_a_row_afte
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("number", [1, 7])
+@pytest.mark.parametrize("connected", ["and mines", "and has sent nothing", "later"])
+async def test_a_machine_that_only_the_file_of_a_block_names_is_the_one_that_came_back(
+    booked: JournalOnStore, number: int, connected: str
+) -> None:
+    """Its pool was killed with its first share, and its block is booked by the file, whatever number it had.
+    Two machines of one name are two rows that the books do not take, nor anybody's shares from then on."""
+    booked.taker.serve()
+    registry, name = booked.registry, "acme.c01.u1"
+    here = None if connected == "later" else booked.worker(name)
+    if here is not None and connected == "and mines":
+        registry.prove(here)
+    of_before = Machine(
+        number=number, tenant_id=1, tenant="acme", container_id=1, container="c01", unit="u1", agent=None
+    )
+    finder = registry.renumbered(of_before)
+    with booked.store.write() as connection:
+        assert rows_of(connection, [finder], NOW_S) == {finder.number: finder.number}
+    here = booked.worker(name) if here is None else here
+    registry.prove(here)
+    await booked.journal.commit(tally(here, booked.epoch))
+    await booked.folding.fold()
+    assert (finder.number, booked.shares()) == (here, {(here, Verdict.ACCEPTED): 1})
+    assert booked.waiting() == []
+
+
 async def test_a_book_is_proven_while_shares_of_a_new_machine_wait_in_several_batches(
     booked: JournalOnStore,
 ) -> None:
