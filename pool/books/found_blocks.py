@@ -54,7 +54,7 @@ def unpacked_note(packed: bytes) -> BlockNote | None:
     """None where there is none that can be read."""
     try:
         return msgspec.json.decode(packed, type=BlockNote)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -96,15 +96,19 @@ def book_found_blocks(
     numbered: Callable[[Machine], Machine],
 ) -> None:
     """Book blocks on disk that the books do not have. `numbered` gives a machine the numbers that it and its
-    container have here, or get."""
+    container have here, or get. A file that is no whole block keeps no other out of the books."""
     for path in files:
         height, _, hash_hex = path.stem.partition("-")
         if not height.isdecimal():
             continue
-        block, packed = block_and_note(path.read_bytes())
+        try:
+            block, packed = block_and_note(path.read_bytes())
+            outputs = outputs_of(block)
+        except Exception as error:  # whatever its decoder stumbles over: a copy that is not whole
+            log.error("block_file_not_read", file=str(path), reason=str(error)[:200])
+            continue
         note = unpacked_note(packed)
         finder = None if note is None else note.finder
-        outputs = outputs_of(block)
         solo = _solo_payout(connection, outputs, payout_script, network)
         paid_sat = sum(it.value_sat for it in outputs if it.script == payout_script)
         found = Block(

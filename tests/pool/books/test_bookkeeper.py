@@ -192,6 +192,25 @@ async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
         assert (row.hash, row.height, row.income_sat, row.worker_id) == (block, 1, SUBSIDY_SAT, None)
 
 
+async def test_a_file_that_is_not_whole_keeps_no_other_block_out_of_the_books(tmp_path: Path) -> None:
+    """A disk has damaged it, or somebody still copies it there; nor does a note that is none."""
+    async with books(tmp_path) as it:
+        (block,) = await it.mine(1)
+        node = await it.nodes.chosen()
+        raw = bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
+        directory = tmp_path / "blocks"
+        directory.mkdir()
+        damaged = {"ab" * 32: b"", "cd" * 32: raw[:80], "ef" * 32: raw[:-1]}
+        for hash_hex, content in damaged.items():
+            (directory / f"0-{hash_hex}.accepted").write_bytes(content)
+        note = b'{"process":1,"finder":null,"scheme":"\xff\xfe"}'
+        (directory / f"1-{block}.accepted").write_bytes(noted(raw, note))
+        script, there = script_for(ADDRESS, "regtest"), frozenset({block, *damaged})
+        await it.keeper.book_found_blocks(directory, script, "regtest", there, same)
+        with it.store.read() as connection:
+            assert list(connection.scalars(select(blocks.c.hash))) == [block]
+
+
 async def test_a_tenant_that_carries_its_own_luck_is_paid_of_the_blocks_that_its_machines_found(
     tmp_path: Path,
 ) -> None:
