@@ -305,7 +305,7 @@ class BlockSubmitter:
                 await trio.to_thread.run_sync(
                     _write_durably, self._path(height, hash_hex), content, written, abandon_on_cancel=True
                 )
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # the latter where the system has no thread left
                 failure = str(error)
             else:
                 file.synced = True

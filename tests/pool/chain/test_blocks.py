@@ -203,6 +203,19 @@ async def test_a_full_disk_is_an_alarm_and_the_block_is_submitted_all_the_same(
     assert submission.files() == []  # half a block would be taken for a pending one
 
 
+async def test_a_host_without_a_thread_for_its_file_is_an_alarm_and_the_block_is_submitted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_left(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", none_left)
+    with structlog.testing.capture_logs() as logs:
+        result = await Submission(tmp_path, FakeBitcoind()).submitter.submit(a_solution())
+    assert (result.state, result.stored) == (SubmitState.ACCEPTED, False)
+    assert "block_not_stored" in [entry["event"] for entry in logs]
+
+
 async def test_a_block_that_a_node_may_have_stays_in_its_file_though_the_disk_cannot_sync_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
