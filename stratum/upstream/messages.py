@@ -313,7 +313,7 @@ def words_of(answer: Answer, line: bytes) -> str:
             return words
     try:
         return msgspec.json.decode(line, type=_Rejection).reason or ""
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
 
 

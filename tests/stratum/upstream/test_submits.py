@@ -118,6 +118,15 @@ def test_an_answer_counts_once_and_its_id_may_be_text() -> None:
     assert [type(event) for event in tell(session, answer, answer)] == [SubmitAnswer]
 
 
+def test_a_reason_that_is_no_text_is_none_and_the_share_is_answered() -> None:
+    session = mining_session()
+    session.submit(share_of(session), 0.0)
+    session.receive_data(b'{"id":7,"result":false,"error":null,"reject-reason":"\xff"}\n')
+    event = session.next_event()
+    assert isinstance(event, SubmitAnswer)
+    assert (event.verdict, event.reason, event.words) == (SubmitVerdict.REJECTED, RejectReason.OTHER, "")
+
+
 def test_answers_before_nonsense_are_not_lost() -> None:
     session = mining_session()
     session.submit(share_of(session), 0.0)
