@@ -111,6 +111,10 @@ def book_found_blocks(
         finder = None if note is None else note.finder
         solo = _solo_payout(connection, outputs, payout_script, network)
         paid_sat = sum(it.value_sat for it in outputs if it.script == payout_script)
+        if paid_sat + (0 if solo is None else solo.amount_sat) != sum(it.value_sat for it in outputs):
+            # No work of ours: an edge that may be captured would have for itself what its machines find, and
+            # what others have found be theirs, where luck is looked at.
+            finder = None
         found = Block(
             hash=hash_hex,
             height=int(height),

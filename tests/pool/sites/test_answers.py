@@ -173,6 +173,22 @@ async def test_a_block_that_pays_somebody_else_is_no_income(house: House) -> Non
     assert [(it[0], it[2]) for it in house.in_books()] == [(hash_, 0)]
 
 
+async def test_who_found_what_pays_others_too_is_nobody(house: House) -> None:
+    """All blocks of the chain have work. Whoever withholds his own, or has them pay himself, would say that
+    his machines have found those of others, and luck would be as it should."""
+    template = parse_template(template_result(curtime=MINED_S, default_witness_commitment=None))
+    value, expected = template.coinbase_value_sat, {}
+    for number, paid_sat in enumerate((value, value - 1, 1, 0)):
+        payouts = [(PAYOUT, paid_sat), (NOBODYS, value - paid_sat)]
+        outputs = b"\2" + b"".join(struct.pack("<q", it) + bytes([len(to)]) + to for to, it in payouts)
+        work = work_on(template, salt=f"{number:08}".encode())
+        solution = solve(msgspec.structs.replace(work, coinbase2=b"\xff" * 4 + outputs + bytes(4)))
+        raw = assemble_block(solution, template).whole
+        await house.north.found(house.granted.epoch, raw, machine("acme.c01.u1"))
+        expected[hash_hex(solution)] = "u1" if paid_sat == value else None
+    assert house.finders() == expected
+
+
 async def test_who_found_a_block_is_a_machine_of_that_edge_or_nobody(house: House) -> None:
     house.site.share("acme.c01.u1")
     await house.hub.send(NORTH, house.granted, house.site)
