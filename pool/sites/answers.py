@@ -67,10 +67,10 @@ class ToldBlock(msgspec.Struct, frozen=True):
 
 class Answers:
     """To the edge of that name. `begin` says what is to be known of it, from the books; it blocks. `changes`
-    is the number of the last change that it was told, `knows` whether a machine has mined, `has_room` whether
-    the edge may bring it where it has not, `tenants` are all that there are, `easiest_target` is the easiest
-    that a block can have now, None where nobody knows. Edges wait for each other where the books, or all
-    machines, are looked at: `turns` are those of all."""
+    is the number of the last change that it was told, `has_room` whether the edge may bring a machine, where
+    it is new, `tenants` are all that there are, `easiest_target` is the easiest that a block can have now,
+    None where nobody knows. Edges wait for each other where the books, or all machines, are looked at:
+    `turns` are those of all."""
 
     def __init__(
         self,
@@ -82,14 +82,13 @@ class Answers:
         *,
         begin: Callable[[EdgeRecord], Begin],
         changes: Callable[[], int],
-        knows: Callable[[Machine], bool],
         has_room: Callable[[Machine], bool],
         tenants: Callable[[], Iterable[TenantRecord]],
         easiest_target: Callable[[], int | None],
         turns: trio.CapacityLimiter,
     ) -> None:
         self._turns = turns
-        self._knows, self._tenants, self._easiest_target = knows, tenants, easiest_target
+        self._tenants, self._easiest_target = tenants, easiest_target
         self._has_room = has_room
         self._name, self._config, self._store = name, config, store
         self._hub, self._remote = hub, remote
@@ -192,15 +191,9 @@ class Answers:
     ) -> None:
         if not self._reports.take():
             raise HubAway("that are too many reports at once")
-        record = self._remote.record(self._name)
-
-        def named(it: Machine | None) -> Machine | None:
-            return it if it and record and record.may_count_for(it) and self._knows(it) else None
-
+        # By nobody: no work proves them, and whoever withholds blocks would have found as many as he likes.
         mine = [
-            (key, named(it), count)
-            for key, it, count in counts[:SIBLINGS_MAX]
-            if 0 < count <= SIBLINGS_OF_ONE_MAX
+            (key, None, count) for key, _, count in counts[:SIBLINGS_MAX] if 0 < count <= SIBLINGS_OF_ONE_MAX
         ]
         await self._hub.count_siblings(f"{self._name} {report}"[:100], mine)
 

@@ -353,7 +353,6 @@ class Sites:
             tenants=lambda: self._registry.tenants.values(),
             easiest_target=lambda: self._blocks.easiest_target,
             turns=self._turns,
-            knows=lambda it: self._registry.number_of(it.tenant, it.container, it.unit) is not None,
             has_room=lambda it: self._has_room(name, it),
         )
         line.answer(SiteHub, answers)

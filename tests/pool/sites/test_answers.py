@@ -52,7 +52,6 @@ class House:
     def __init__(self, store: Store, home: Path) -> None:
         self.hub = Hub(store, home, NORTH, SOUTH)
         self.easiest: int | None = EASIEST
-        self.known: set[str] = {"acme.c01.u1", "borealis.c01.u1"}
         self.room = True
         fake = FakeBitcoind()
         nodes = NodeSet([fake.config], chain="regtest", transport=lambda it: fake)
@@ -76,7 +75,6 @@ class House:
             self.hub.edges,
             begin=lambda edge: begin(edge.name),
             changes=lambda: 7,
-            knows=lambda it: f"{it.tenant}.{it.container}.{it.unit}" in self.known,
             has_room=lambda it: self.room,
             tenants=tuple,
             easiest_target=lambda: self.easiest,
@@ -402,18 +400,22 @@ async def test_how_many_blocks_an_edge_may_say_is_bounded(
     await house.north.found(house.granted.epoch, b"", None)
 
 
-async def test_siblings_are_of_machines_that_have_mined_there_and_make_no_rows(house: House) -> None:
+async def test_siblings_are_nobodys_since_no_work_proves_them(house: House) -> None:
+    """Blocks that were found and not submitted count for the luck of who found them."""
+    house.site.share("acme.c01.u1")
+    await house.hub.send(NORTH, house.granted, house.site)
+    await house.hub.folding.fold()
     key = SiblingKey(parent_hash="ab" * 32, height=5, worker_id=0, pays_pool=True)
     counts = [
-        (key, machine("acme.c01.invented"), 2),
+        (key, machine("acme.c01.u1"), 2),
         (msgspec.structs.replace(key, height=6), machine("borealis.c01.u1"), 3),
         (msgspec.structs.replace(key, height=7), None, 1 << 50),
         (msgspec.structs.replace(key, height=8), None, -4),
     ]
     await house.north.count_siblings("report", counts)
     with house.hub.store.read() as connection:
-        assert connection.scalar(select(func.sum(sibling_blocks.c.blocks))) == 5
-        assert connection.scalar(select(func.count()).select_from(workers)) == 0
+        by = select(sibling_blocks.c.worker_id, func.sum(sibling_blocks.c.blocks))
+        assert connection.execute(by.group_by(sibling_blocks.c.worker_id)).all() == [(0, 5)]
 
 
 @pytest.mark.sqlite_suffices
