@@ -29,10 +29,13 @@ COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's
 
 class Journal(Protocol):
     """Makes tallies durable, and what else it has by then. Returns when they are; raises when they may not
-    be, which ends the board.
+    be, which ends the board. `durable`: they are, and it is about to return.
 
     Not cancelled: a stop waits for the commit that is under way.
     """
+
+    @property
+    def durable(self) -> bool: ...
 
     async def commit(self, tallies: bytes) -> None: ...
 
@@ -106,7 +109,13 @@ class GroupCommit:
             await self._done.wait()
 
     async def answered(self) -> None:
-        """Returns at once, or when all that was committed is answered."""
+        """Returns at once, or when all that was committed is answered.
+
+        Tasks have some rounds until a commit hears that it is durable: to read on in each of them makes the
+        next one so much larger, and answers it later, when nothing of it is in the processor's caches.
+        """
+        while self._journal.durable:
+            await trio.lowlevel.checkpoint()
         while self._answers:
             await self._done.wait()
 

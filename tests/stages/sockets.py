@@ -72,6 +72,8 @@ def make_work(
 class MemoryJournal:
     """Keeps every commit as the list of its tallies."""
 
+    durable = False
+
     def __init__(self) -> None:
         self.commits: list[list[Tally]] = []
 

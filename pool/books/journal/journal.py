@@ -86,6 +86,7 @@ class Journal:
         self._submits, self._credits, self._kept = submits, credits, kept
         self._on_commit, self._blocks_stored = on_commit, blocks_stored
         self.failed = False
+        self.durable = False  # the commit that is under way is, and has not heard of it
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
         self.unfolded = 0  # batches that the books have not taken
         self.unfolded_since_s: float | None = None  # when the oldest such batch came
@@ -128,7 +129,8 @@ class Journal:
             self._under_way_s = min([batch.moment_s, *(it.opened_at_s for it in opened)])
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._append, batch)
+                await trio.to_thread.run_sync(self._make_durable, batch)
+                self.durable = False
                 await self._blocks_stored()
             self.commits_since_s = self._under_way_s = None
             self._note_unfolded()
@@ -219,6 +221,10 @@ class Journal:
         new = number in fresh
         place = self._registry.worker(number).container_id
         return self._registry.machine(number, new=new, new_container=new and place in places)
+
+    def _make_durable(self, batch: Batch) -> None:
+        self._append(batch)
+        self.durable = True
 
     def _append(self, batch: Batch) -> None:
         try:

@@ -151,6 +151,24 @@ async def test_pump_does_not_read_on_while_too_much_waits_for_a_commit(
         assert journal.counted() == 401
 
 
+async def test_nothing_is_read_from_when_a_commit_is_durable_until_it_hears_of_it() -> None:
+    journal = JournalThatIsSlow()
+    async with serving(journal=journal) as server:
+        miner, other = await server.mining("acme.c01.u1"), await server.mining("acme.c01.u2")
+        first = await miner.submit()
+        await until(lambda: journal.started == 1)
+        journal.durable = True
+        second = await other.submit()
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert server.engine.totals()[Verdict.ACCEPTED] == 1
+        journal.durable = False
+        journal.may_pass.release()
+        journal.may_pass.release()
+        assert accepted(await miner.answer(first))
+        assert accepted(await other.answer(second))
+
+
 async def test_what_is_committed_is_answered_before_the_pump_reads_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

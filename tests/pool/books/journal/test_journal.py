@@ -1,5 +1,6 @@
 """The journal: what was acknowledged is on disk, folded into minutes once, and nothing else is."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -42,6 +43,23 @@ async def test_a_commit_is_on_disk_when_it_returns(booked: JournalOnStore) -> No
     booked.restart()
     assert booked.waiting() == []
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
+
+
+async def test_a_commit_is_durable_before_it_hears_of_it_and_no_longer(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, seen, run_sync = booked.journal, list[bool](), trio.to_thread.run_sync
+
+    async def watched(call: Callable[..., object], *args: object) -> None:
+        seen.append(journal.durable)
+        await run_sync(call, *args)
+        seen.append(journal.durable)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", watched)
+    for _ in range(2):
+        await journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+    assert seen == [False, True] * 2
+    assert not journal.durable
 
 
 @pytest.mark.parametrize("killed", [False, True])
