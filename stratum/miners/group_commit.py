@@ -24,6 +24,7 @@ from stratum.miners.owner import Owner
 UNCOMMITTED_BYTES_MAX = 32 << 20
 REPLY_OVERHEAD_BYTES = 128  # of a reply in the list of those that wait
 REPLIES_PER_ROUND = 1024  # 5 ms of writing, then other tasks get their turn
+HEARS_IN_ROUNDS = 8  # of tasks, until a commit hears of what its thread has done: three, most often
 COMMIT_REPLIES = 32  # worth an fsync of their own: 9 ms of the built-out site's shares
 
 
@@ -114,7 +115,9 @@ class GroupCommit:
         Tasks have some rounds until a commit hears that it is durable: to read on in each of them makes the
         next one so much larger, and answers it later, when nothing of it is in the processor's caches.
         """
-        while self._journal.durable:
+        for _ in range(HEARS_IN_ROUNDS):
+            if not self._journal.durable:
+                break
             await trio.lowlevel.checkpoint()
         while self._answers:
             await self._done.wait()

@@ -151,7 +151,10 @@ async def test_pump_does_not_read_on_while_too_much_waits_for_a_commit(
         assert journal.counted() == 401
 
 
-async def test_nothing_is_read_from_when_a_commit_is_durable_until_it_hears_of_it() -> None:
+async def test_nothing_is_read_from_when_a_commit_is_durable_until_it_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stratum.miners.group_commit, "HEARS_IN_ROUNDS", 1_000_000)
     journal = JournalThatIsSlow()
     async with serving(journal=journal) as server:
         miner, other = await server.mining("acme.c01.u1"), await server.mining("acme.c01.u2")
@@ -161,12 +164,28 @@ async def test_nothing_is_read_from_when_a_commit_is_durable_until_it_hears_of_i
         second = await other.submit()
         for _ in range(100):
             await trio.lowlevel.checkpoint()
-        assert server.engine.totals()[Verdict.ACCEPTED] == 1
+        read = server.engine.totals()[Verdict.ACCEPTED]
         journal.durable = False
         journal.may_pass.release()
         journal.may_pass.release()
         assert accepted(await miner.answer(first))
         assert accepted(await other.answer(second))
+        assert read == 1
+
+
+async def test_a_commit_that_never_hears_that_it_is_durable_keeps_nobody_from_being_read() -> None:
+    journal = JournalThatIsSlow()
+    async with serving(journal=journal) as server:
+        miner = await server.mining()
+        first = await miner.submit()
+        await until(lambda: journal.started == 1)
+        journal.durable = True
+        second = await miner.submit()
+        await until(lambda: server.engine.totals()[Verdict.ACCEPTED] == 2)
+        journal.may_pass.release()
+        journal.may_pass.release()
+        assert accepted(await miner.answer(first))
+        assert accepted(await miner.answer(second))
 
 
 async def test_what_is_committed_is_answered_before_the_pump_reads_on(
