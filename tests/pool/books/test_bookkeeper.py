@@ -58,6 +58,10 @@ class Books:
         assert isinstance(found, list)
         return found
 
+    async def bytes_of(self, block: str) -> bytes:
+        node = await self.nodes.chosen()
+        return bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
+
     def statuses(self) -> list[str]:
         with self.store.read() as connection:
             rows = connection.scalars(select(block_events.c.status).order_by(block_events.c.position))
@@ -177,8 +181,7 @@ async def test_a_block_that_a_kill_kept_out_of_the_books_is_booked_at_the_start(
     )
     async with books(tmp_path) as it:
         (block,) = await it.mine(1)
-        node = await it.nodes.chosen()
-        raw = bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
+        raw = await it.bytes_of(block)
         directory = tmp_path / "blocks"
         directory.mkdir()
         note = packed_note(BlockNote(1, stranger)) if noted_down else b""
@@ -196,8 +199,7 @@ async def test_a_file_that_is_not_whole_keeps_no_other_block_out_of_the_books(tm
     """A disk has damaged it, or somebody still copies it there; nor does a note that is none."""
     async with books(tmp_path) as it:
         (block,) = await it.mine(1)
-        node = await it.nodes.chosen()
-        raw = bytes.fromhex(str(await node.rpc.call("getblock", block, 0)))
+        raw = await it.bytes_of(block)
         directory = tmp_path / "blocks"
         directory.mkdir()
         damaged = {"ab" * 32: b"", "cd" * 32: raw[:80], "ef" * 32: raw[:-1]}
@@ -217,8 +219,7 @@ async def test_a_tenant_that_carries_its_own_luck_is_paid_of_the_blocks_that_its
     """One block is booked when it is found, one from its file, which a kill left behind."""
     async with books(tmp_path, Scheme.PPLNS1) as it:
         now, late = await it.mine(2)
-        node = await it.nodes.chosen()
-        raw = {hash_: bytes.fromhex(str(await node.rpc.call("getblock", hash_, 0))) for hash_ in (now, late)}
+        raw = {hash_: await it.bytes_of(hash_) for hash_ in (now, late)}
         admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
         assert isinstance(admission, Admitted)
         finder = it.registry.found_by(admission.worker)
