@@ -38,6 +38,7 @@ WELL_S: Final = 10.0  # a connection that lived so long has the next attempt at 
 PING_S: Final = 10.0  # a line that is cut says nothing: it is asked
 PONG_S: Final = 30.0  # behind a block of 4 MB on a line of a megabit
 DROP_S: Final = 1.0  # to close a connection in order
+ABORT_TURNS: Final = 20  # of the loop: an attempt to connect that is cancelled has closed its socket in five
 BUFFER_BYTES_MAX: Final = 16 << 20  # twice the largest message of our servers' settings
 UNSENT_BYTES_MAX: Final = 2 << 20  # then whoever publishes waits
 WORDS_CHARS_MAX: Final = 300
@@ -198,6 +199,7 @@ class Client:
         self.loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
         self._speaker: _Speaker | None = None
+        self._open: set[_Speaker] = set()  # that may have a socket
         self._inflows: dict[Inflow, Any] = {}  # and nats-py's subscription of this connection
         self._work: set[asyncio.Task[None]] = set()
 
@@ -208,6 +210,7 @@ class Client:
         try:
             self.loop.run_until_complete(self._serve())
         finally:
+            self.loop.run_until_complete(self._abort())
             asyncio.set_event_loop(None)
             self.loop.close()  # does not wait for a name server that does not answer
 
@@ -310,6 +313,13 @@ class Client:
         if left:
             await asyncio.wait(left, timeout=DROP_S)
 
+    async def _abort(self) -> None:
+        """Where there was no time to close in order, as on a machine that is busy: no socket stays open."""
+        for speaker in self._open:
+            speaker.abort()
+        for _ in range(ABORT_TURNS):
+            await asyncio.sleep(0)
+
     async def _unless_closing(self, work: Coroutine[Any, Any, None]) -> None:
         doing, closing = self.loop.create_task(work), self.loop.create_task(self._closing.wait())
         await asyncio.wait({doing, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -321,6 +331,7 @@ class Client:
         """From an attempt to connect to the end of the connection."""
         lost = asyncio.Event()
         speaker = _Speaker()
+        self._open.add(speaker)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await self._connect(speaker, url, lost)
@@ -409,8 +420,8 @@ class Client:
     async def _drop(self, speaker: _Speaker) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(speaker.close(), DROP_S)
-        with contextlib.suppress(Exception):
-            speaker.abort()
+        speaker.abort()
+        self._open.discard(speaker)
         await asyncio.sleep(0)
 
     def _count(self, speaker: _Speaker) -> None:

@@ -1,5 +1,6 @@
 """A connection to NATS, whatever the server is: it is there or told to be away, and nothing of it raises."""
 
+import gc
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -138,6 +139,26 @@ async def test_a_server_that_behaves_badly_is_left_and_tried_again(behaves: Beha
         while not connection.state.error or words not in connection.state.error:
             await connection.changed()
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("_quickly")
+async def test_who_ends_without_time_to_close_in_order_leaves_no_socket(
+    seed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where the thread has not had the processor for a while, wherever it was."""
+    monkeypatch.setattr(client, "DROP_S", 0.0)
+    for turns in range(60):
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio.serve_tcp, talks_garbage, 0, host="127.0.0.1"))
+            port = listeners[0].socket.getsockname()[1]
+            connection = Connection(Access(urls=(f"nats://127.0.0.1:{port}",), name="hub", seed=seed))
+            await nursery.start(connection.run)
+            while not connection.state.error:
+                await connection.changed()
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    gc.collect()  # what is still open is told of, as an error
 
 
 async def test_without_a_server_whoever_publishes_is_told_at_once(seed: Path) -> None:
