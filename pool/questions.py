@@ -16,11 +16,11 @@ from typing import Any, Final, Protocol, get_type_hints
 import msgspec
 import structlog
 
+from stratum.unreadable import NOT_READ
+
 log = structlog.get_logger()
 
 WORDS_CHARS_MAX: Final = 500  # of an error
-# By msgspec: of what is nested a thousand deep, and where a text is none.
-NOT_READ: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class AnsweredWithError(Exception):

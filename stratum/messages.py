@@ -15,6 +15,7 @@ import msgspec
 
 from stratum.difficulty import DIFF1
 from stratum.json_depth import too_deep
+from stratum.unreadable import NOT_READ
 
 
 class BadLine(ValueError):
@@ -142,7 +143,7 @@ def decode(line: bytes) -> Request | Answer:
         parsed = _decoder.decode(line)
         raw_id = bytes(parsed.id)
         raw_id.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_READ as error:
         raise BadLine(str(error)) from error
     if parsed.method is None:
         return Answer(raw_id, parsed.result, parsed.error)

@@ -31,7 +31,7 @@ ROOMS = {
         "sv2",
         "miners upstream",
         "messages",
-        "difficulty job tallies json_depth paced histogram _engine",
+        "difficulty job tallies json_depth unreadable paced histogram _engine",
     ),
     "payouts": (
         "reports",
@@ -156,6 +156,7 @@ SANS_IO = (
     "difficulty",
     "job",
     "json_depth",
+    "unreadable",
     "tallies",
     "histogram",
     "miners/session",

@@ -45,6 +45,7 @@ from pool.people.roles import Caller, Role
 from pool.power.curtailment.durations import USUAL, Durations
 from pool.requests.policy import Approval
 from stratum.json_depth import too_deep
+from stratum.unreadable import NOT_READ
 
 
 class UnknownCommand(RegistryError):
@@ -220,7 +221,7 @@ def answer_to(
         raise RegistryError(f"{name}: nested too deeply")
     try:
         params = msgspec.json.decode(body or b"{}", type=command.params, strict=not all_text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_READ as error:
         raise RegistryError(f"{name}: {error}") from None
     if (words := _beyond(msgspec.to_builtins(params))) is not None:
         raise RegistryError(f"{name}: {words}")

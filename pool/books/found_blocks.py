@@ -27,6 +27,7 @@ from pool.books.journal.machine_rows import rows_of
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.blocks import block_and_note
 from pool.journal.records import Machine
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ def unpacked_note(packed: bytes) -> BlockNote | None:
     """None where there is none that can be read."""
     try:
         return msgspec.json.decode(packed, type=BlockNote)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_READ:
         return None
 
 

@@ -20,6 +20,8 @@ import httpx
 import msgspec
 import trio
 
+from stratum.unreadable import NOT_READ
+
 CONNECT_TIMEOUT_S: Final = 5.0
 # A node that validates a block or builds a template holds its lock for seconds, not for half a minute.
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -272,7 +274,7 @@ def _result(status: int, answer: bytes, call_id: int) -> Any:
         raise NodeBusy(f"HTTP 503: {one_line(answer.decode(errors='replace')) or 'the node is too busy'}")
     try:
         parsed = _answers.decode(answer)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except NOT_READ as error:
         raise NodeSpokeNonsense(
             f"HTTP {status} with {len(answer)} bytes that are no answer: {error}"
         ) from None

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from stratum.tallies import CREDIT
+from stratum.unreadable import NOT_READ
 
 VERSION: Final = 2
 BY_ROWS: Final = (
@@ -120,8 +121,8 @@ def unpacked(body: bytes) -> Opening | Batch:
     """Raises ValueError for a body that this version cannot read."""
     try:
         record = _DECODER.decode(body)
-    except RecursionError:
-        raise ValueError("what is in it is nested a thousand deep") from None
+    except NOT_READ as error:
+        raise ValueError(str(error)) from None
     if isinstance(record, Opening) and not BY_ROWS <= record.version <= VERSION:
         raise ValueError(f"it is of version {record.version}, this Angara reads versions up to {VERSION}")
     return record

@@ -16,6 +16,7 @@ import structlog
 
 from pool.messages.booked import Cursors
 from pool.messages.teller import Memory
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ class MemoryFile:
             return msgspec.json.decode(self._written, type=Remembered)
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, *NOT_READ) as error:
             log.error("messages_forgotten", reason=str(error)[:200])
         return Remembered()
 

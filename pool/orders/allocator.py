@@ -36,6 +36,7 @@ from pool.orders.mining import PIECE, AllMining, Assigned, EdgeMining, all_minin
 from pool.orders.rows import OrderRecord, note_minute
 from pool.orders.slices import HALF, Aim, aims
 from pool.orders.status import OrderStatus
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -364,7 +365,7 @@ def _read(file: Path, workers: Mapping[int, object]) -> dict[int, int]:
         assigned = msgspec.json.decode(content, type=dict[int, int])
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *NOT_READ) as error:
         log.warning("assignments_not_read", file=str(file), reason=str(error))
         return {}
     return {worker: order for worker, order in assigned.items() if worker in workers}

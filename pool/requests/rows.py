@@ -22,6 +22,7 @@ from payouts.book_time import book_time, latest_s
 from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Caller
 from pool.requests.schema import request_events, request_secrets, requests
+from stratum.unreadable import NOT_READ
 
 OPEN_OF_PERSON_MAX: Final = 16  # more than one prepares in a day; each is 200 KiB at most, twice
 REQUESTS_MAX: Final = 1_000  # in one answer; older ones are asked for by number
@@ -304,5 +305,5 @@ def _state(text: str | None) -> State:
         return None
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_READ:
         return {"unreadable": text[:WHY_CHARS_MAX]}

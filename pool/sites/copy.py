@@ -14,6 +14,7 @@ import msgspec
 
 from pool.hub import Begin, Plan
 from pool.whole_file import write_whole
+from stratum.unreadable import NOT_READ
 
 VERSION: Final = 2
 FILE: Final = "hub.msgpack"
@@ -62,7 +63,7 @@ class CopyOnDisk:
             raise NoCopy(f"the hub has never been heard here: there is no {self._path}") from None
         except OSError as error:
             raise NoCopy(f"{self._path}: {error.strerror}") from None
-        except msgspec.DecodeError:
+        except NOT_READ:
             raise NoCopy(f"{self._path} is damaged, or of another version of Angara") from None
         if copy.version != VERSION:
             raise NoCopy(f"{self._path} is of another version of Angara")

@@ -29,6 +29,7 @@ from pool.people.authentication import Authentication, WrongToken
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.sessions import LIFE_S, Sessions
 from pool.web.access import COOKIE, Access, Told, WebRoute, asked_by_our_page, recognised, session_shown
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ def login_routes(
             shown = msgspec.json.decode(await body_of(request), type=Shown)
         except HTTPException as error:
             return failure(error.status_code, error.detail)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_READ as error:
             return failure(400, f"login: {error}")
         caller = await known(
             authentication.recognised(request.state.caller.address, shown.token.strip()), request

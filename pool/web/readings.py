@@ -28,6 +28,7 @@ from pool.people.roles import Caller, NotPermitted, Role
 from pool.power.energy.meters import find_meter, take_readings
 from pool.power.energy.readings import Reading
 from pool.web.access import Access, Told, WebRoute
+from stratum.unreadable import NOT_READ
 
 PATH: Final = "/api/v1/readings"
 READINGS_MAX: Final = 500  # of one push, which has 64 KiB: hours that a gateway kept while its line was down
@@ -73,7 +74,7 @@ def readings_route(
             pushed = msgspec.json.decode(await body_of(request), type=Pushed)
         except HTTPException as error:
             return failure(error.status_code, error.detail)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_READ as error:
             return failure(400, f"readings: {error}")
         if waiting >= WAITING_MAX:
             return failure(503, "there are too many readings at once: send them again in a minute")

@@ -12,6 +12,7 @@ import msgspec
 from stratum.difficulty import DIFF1, BadTarget, target_from_nbits
 from stratum.job import Work, swap_words
 from stratum.messages import TEXT_CHARS_MAX, Answer, BadParams, ErrorCode, read_positive
+from stratum.unreadable import NOT_READ
 from stratum.upstream.shares import RejectReason
 
 VERSION_MASK: Final = 0x1FFFE000  # the bits that BIP 320 sets aside, all that we ever ask for
@@ -313,7 +314,7 @@ def words_of(answer: Answer, line: bytes) -> str:
             return words
     try:
         return msgspec.json.decode(line, type=_Rejection).reason or ""
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_READ:
         return ""
 
 

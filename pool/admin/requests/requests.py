@@ -33,6 +33,7 @@ from pool.people.roles import Caller, Role
 from pool.requests import rows
 from pool.requests.made import RequestMade
 from pool.requests.rows import Request, Stage
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -253,7 +254,7 @@ class Requests:
         change = self._guarded(request.command)
         try:
             decoded = msgspec.json.decode(params, type=change.params)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except NOT_READ as error:
             raise RegistryError(f"what request {request.id} asks for cannot be read: {error}") from None
         if (change.subject(decoded), _text(change.without_secrets(decoded))) != (
             request.subject,

@@ -74,15 +74,12 @@ def exported(journals: Iterable[JournalHere]) -> dict[str, Any]:
 
 
 def read_export(path: Path) -> list[JournalHere]:
-    """Raises OSError, and msgspec.DecodeError for what is no export."""
+    """Raises OSError, and what NOT_READ are for what is no export."""
     with path.open("rb") as file:
         data = file.read(EXPORT_BYTES_MAX + 1)
     if len(data) > EXPORT_BYTES_MAX:
         raise msgspec.DecodeError(f"it has more than {EXPORT_BYTES_MAX >> 20} MiB")
-    try:
-        return [_here(it) for it in _DECODER.decode(data).journals]
-    except RecursionError:
-        raise msgspec.DecodeError("it is nested too deep") from None
+    return [_here(it) for it in _DECODER.decode(data).journals]
 
 
 def _said(it: JournalHere) -> dict[str, Any]:

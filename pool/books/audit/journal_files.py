@@ -102,7 +102,7 @@ class _Reading:
                     self._take(frame)
             except JournalDamaged as error:
                 damage = Damage(self._last.number + 1, str(error))
-            except (msgspec.DecodeError, ValueError) as error:
+            except ValueError as error:
                 number = self._last.number + 1
                 damage = Damage(number, f"record {number} cannot be read: {error}")
         self._add_up()

@@ -6,7 +6,6 @@ Must not know: how to mend anything.
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from sqlalchemy import Connection
 
@@ -57,7 +56,7 @@ def _check_log(connection: Connection, directory: Path) -> int:
             accepted = said.accepted
     except JournalDamaged as error:
         raise Found("journal", writer, str(error)) from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:
         raise Found("journal", writer, f"a record cannot be read: {error}") from error
     return waiting
 

@@ -23,6 +23,7 @@ from payouts.schemas.book import book
 from pool.books.changes.schema import changes
 from pool.store_error import StoreError
 from stratum.json_depth import too_deep
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -171,5 +172,5 @@ def _state(text: str | None) -> State:
         if too_deep(encoded := text.encode()):
             raise Unreadable("what it says of before or after is nested too deeply")
         return msgspec.json.decode(encoded, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeError):
+    except (*NOT_READ, UnicodeEncodeError):
         raise Unreadable("what it says of before or after cannot be read") from None

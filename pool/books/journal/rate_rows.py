@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from payouts.ratebook import blocks_of_basis, price_of, record_fee_basis
-from payouts.rates import BadRate, fee_basis_sat, subsidy_sat, target_from_nbits
+from payouts.rates import fee_basis_sat, subsidy_sat, target_from_nbits
 from payouts.schemas.book import book
 from payouts.schemas.money import fee_bases, rates, tenant_terms, tenants
 from payouts.schemas.orders import orders, upstreams
@@ -142,7 +142,7 @@ def unfit(connection: Connection, rate: Rate) -> str:
         target = target_from_nbits(rate.nbits)
         if rate.basis:
             fee_basis_sat(unpacked_basis(rate.basis))
-    except (BadRate, msgspec.DecodeError) as error:
+    except ValueError as error:
         return str(error)
     if network in NETWORKS:
         rules = NETWORKS[network]

@@ -291,7 +291,7 @@ class Taker:
     def _said(self, frame: Frame) -> Batch | Opening:
         try:
             said = unpacked(frame.body)
-        except (msgspec.DecodeError, ValueError) as error:
+        except ValueError as error:
             raise JournalDamaged(
                 f"record {frame.at.number} of the journal {self._writer} cannot be read: {error}"
             ) from error

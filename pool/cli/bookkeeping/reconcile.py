@@ -26,6 +26,7 @@ from pool.cli.output import Column, Form, iso_time, moment, print_json, say, sho
 from pool.cli.progress import progress
 from pool.reports.figures import grouped
 from pool.settings_file import BadConfig
+from stratum.unreadable import NOT_READ
 
 OWN: Final = "the pool's own"
 WRITER_SHOWN: Final = 8  # characters of a journal's name, which who knows it can write records into
@@ -120,7 +121,7 @@ def _check_digests(connection: Connection, form: Form) -> None:
 def _read_export(path: Path) -> list[JournalHere]:
     try:
         return read_export(path)
-    except msgspec.DecodeError as error:
+    except NOT_READ as error:
         raise BadConfig(f"{path} is not what `angara reconcile --journal` says: {error}") from None
 
 

@@ -18,6 +18,7 @@ import structlog
 from pool.power.control.contract import Action, MachineName
 from pool.power.control.network import Reached
 from pool.whole_file import write_whole
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ def load(directory: Path) -> dict[MachineName, Held]:
         machines = msgspec.json.decode(path.read_bytes(), type=_File).machines
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
+    except (OSError, *NOT_READ) as error:
         log.error("machines_held_not_read", path=str(path), reason=str(error)[:200])
         with contextlib.suppress(OSError):
             path.replace(directory / DAMAGED)

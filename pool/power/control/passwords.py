@@ -74,7 +74,7 @@ class Keys:
                 data[:NONCE_BYTES], data[NONCE_BYTES:], _bound_to(sealed.firmware, sealed.scope)
             )
             user, password = msgspec.msgpack.decode(said, type=tuple[str, str])
-        except (InvalidTag, ValueError, msgspec.DecodeError):
+        except (InvalidTag, ValueError):
             raise BadKey("the password of these machines does not open with this key") from None
         return Credential(user, password)
 

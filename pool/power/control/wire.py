@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from stratum.json_depth import too_deep
+from stratum.unreadable import NOT_READ
 
 CONNECT_S: Final = 5.0  # on the machines' own network; one without power never answers
 ANSWER_S: Final = 35.0  # Antminers of 2022 take 21 s to write their settings (asic-rs#249)
@@ -148,7 +149,7 @@ def json_of(text: bytes) -> dict[str, Any]:
         raise Unanswered("an answer that is nested too deep")
     try:
         found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except NOT_READ:
         raise Unanswered("an answer that is no JSON") from None
     if not isinstance(found, dict):
         raise Unanswered("an answer that says nothing")

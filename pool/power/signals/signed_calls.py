@@ -27,6 +27,7 @@ from msgspec import UNSET, UnsetType
 
 from pool.power.signals.call import BadCall, Call, Reference, called, in_words
 from pool.power.signals.intake import Answer, Intake
+from stratum.unreadable import NOT_READ
 
 HEADER: Final = "Angara-Signature"
 SHOWN: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})", re.ASCII)
@@ -109,7 +110,7 @@ class SignedCalls:
     def _carry_out(self, signed_s: int, body: bytes) -> Answer:
         try:
             asked = msgspec.json.decode(body, type=SignedCall)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_READ as error:
             raise BadCall(in_words(error)) from None
         if isinstance(asked.curtail, Call) and asked.restore is UNSET:
             call = called(asked.curtail)

@@ -27,13 +27,13 @@ import msgspec
 import structlog
 import trio
 
-from pool.questions import NOT_READ
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection, Subscribed
 from pool.sites.nats.publisher import Published
 from pool.sites.nats.replies import Replies
 from pool.sites.nats.server_settings import PAYLOAD_BYTES_MAX
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -65,6 +65,20 @@ _DECODER: Final = msgspec.msgpack.Decoder(Published)
 # An edge's name, its epoch, frames, and when they were stored; None: before we listened, or that is not said.
 Take = Callable[[str, int, bytes, float | None], Awaitable[None]]
 _Waiting = tuple[Message, Published, float | None]
+
+
+class _Error(msgspec.Struct, frozen=True):
+    """Of JetStream: a number of its own, and words."""
+
+    err_code: int
+    description: str
+
+
+class _Said(msgspec.Struct, frozen=True):
+    error: _Error | None = None
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
 
 
 class JournalStream:
@@ -151,12 +165,11 @@ class JournalStream:
         """Raises NatsAway."""
         said = await self._replies.request(f"{_API}.{method}", json.dumps(content).encode(), within_s=API_S)
         try:
-            error = json.loads(said.data).get("error")
-            code, words = (0, "") if error is None else (int(error["err_code"]), str(error["description"]))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            error = _SAID.decode(said.data).error
+        except NOT_READ:
             raise NatsAway("what JetStream says is no answer") from None
         if error is not None:
-            raise _Refused(code, f"JetStream: {words[:200]}")
+            raise _Refused(error.err_code, f"JetStream: {error.description[:200]}")
 
     async def _pull(self, inbox: str, messages: Subscribed, nursery: trio.Nursery) -> None:
         """Some messages, or none for a while. Raises NatsAway where there is nobody to ask."""

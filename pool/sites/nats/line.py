@@ -20,12 +20,13 @@ import msgspec
 import structlog
 import trio
 
-from pool.questions import NOT_READ, WORDS_CHARS_MAX, AnsweredWithError, Answering, Refusal
+from pool.questions import WORDS_CHARS_MAX, AnsweredWithError, Answering, Refusal
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection
 from pool.sites.nats.contents import CHUNK_BYTES, CONTENT_BYTES_MAX, Kept, Shelf, read_in_chunks
 from pool.sites.nats.replies import Replies
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 

@@ -255,10 +255,11 @@ async def test_a_restart_tells_nothing_again(house: House) -> None:
     assert await house.looks(10) == ["node first is up again"]
 
 
-async def test_a_memory_that_cannot_be_read_is_an_empty_one(house: House) -> None:
+@pytest.mark.parametrize("content", [b'{"memory": 5}', b'{"x": "\xff"}', b'{"x": ' + b"[" * 100_000])
+async def test_a_memory_that_cannot_be_read_is_an_empty_one(house: House, content: bytes) -> None:
     house.nodes = (NodeLook("first", False, "refused"),)
     await house.looks(3)
-    (house.directory / "messages.json").write_bytes(b'{"memory": 5}')
+    (house.directory / "messages.json").write_bytes(content)
     await house.restart()
     assert await house.looks(3) == ["node first is down"]
 

@@ -72,6 +72,12 @@ def test_the_bound_is_a_bound(copy: CopyOnDisk, clock: Clock) -> None:
         (b"", "damaged"),
         (b"\xc1 not msgpack", "damaged"),
         (
+            msgspec.msgpack.encode(Copy(VERSION, "north", 2, 1, WRITER, SAID, PLAN)).replace(
+                b"north", b"nor\xff\xff"
+            ),
+            "damaged",
+        ),
+        (
             msgspec.msgpack.encode(Copy(VERSION, "south", 2, 1_700_000_000, WRITER, SAID, PLAN)),
             "of edge south",
         ),

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from pool.books.audit.compared_hours import Side
@@ -18,6 +17,7 @@ from pool.books.store import Store
 from pool.cli.output import exact
 from pool.journal.log import writers
 from pool.journal.segments import segments
+from stratum.unreadable import NOT_READ
 from tests.stages.journal import NOW_S, JournalOnStore
 from tests.stages.site_journal import SiteJournal
 from tests.stages.worked_edge import NORTH, WorkedEdge, compared, is_different, of_north, worked
@@ -181,13 +181,14 @@ async def test_what_never_came_of_a_journal_that_is_over_is_told_for_good(
         b'{"journals": [' + b"[" * 100_000,
         b'{"x": ' + b"[" * 100_000,
         json.dumps({"journals": [{"writer": "ab" * 16, "book": None, "first": -1}]}).encode(),
+        b'{"journals": [{"wrong": "\xff"}]}',
     ],
-    ids=["nothing", "a list", "empty", "a path", "deep", "deep aside", "below zero"],
+    ids=["nothing", "a list", "empty", "a path", "deep", "deep aside", "below zero", "no text"],
 )
 def test_what_is_no_export_is_refused_whatever_it_is(tmp_path: Path, written: bytes) -> None:
     file = tmp_path / "north.json"
     file.write_bytes(written)
-    with pytest.raises(msgspec.DecodeError):
+    with pytest.raises(NOT_READ):
         read_export(file)
 
 

@@ -128,9 +128,10 @@ async def test_a_journal_that_is_damaged_is_exit_code_1_where_it_is(north: Worke
 def test_what_is_no_journal_and_no_file_of_an_edge_is_a_mistake_in_words(tmp_path: Path) -> None:
     code, output = reconcile("--journal", tmp_path)
     assert (code, f"there is no journal in {tmp_path}" in output) == (2, True)
-    (tmp_path / "x.json").write_text("{}")
-    code, output = reconcile("--with", tmp_path / "x.json", "--data-dir", tmp_path)
-    assert (code, "is not what `angara reconcile --journal` says" in output) == (2, True)
+    for content in (b"{}", b'{"journals": [{"wrong": "\xff"}]}', b'{"x": ' + b"[" * 100_000):
+        (tmp_path / "x.json").write_bytes(content)
+        code, output = reconcile("--with", tmp_path / "x.json", "--data-dir", tmp_path)
+        assert (code, "is not what `angara reconcile --journal` says" in output) == (2, True)
     code, output = reconcile("--with", tmp_path / "none.json", "--data-dir", tmp_path)
     assert (code, "No such file" in output) == (2, True)
     code, output = reconcile("--journal", tmp_path, "--with", tmp_path / "x.json")

@@ -349,10 +349,14 @@ async def test_settings_that_change_while_machines_are_off_leave_none_off(
         second.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b'{"version":1,"machines":[{"rea', b'{"machines":[{"places":[{"reached":{"address":"\xff"}}]}]}'],
+)
 async def test_a_file_that_cannot_be_read_is_put_aside_and_the_pool_goes_on(
-    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, content: bytes
 ) -> None:
-    (site.directory / held_file.FILE).write_bytes(b'{"version":1,"machines":[{"rea')
+    (site.directory / held_file.FILE).write_bytes(content)
     runner = await site.started(nursery)
     assert await names_held(runner) == []
     assert (site.directory / held_file.DAMAGED).exists()

@@ -5,12 +5,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 import trio
 
 from pool.sites.nats import subjects
+from pool.sites.nats.client import Message
 from pool.sites.nats.connection import Connection
 from pool.sites.nats.journal_stream import JournalStream
 from pool.sites.nats.publisher import Published
@@ -18,6 +20,7 @@ from pool.sites.nats.replies import Replies
 from tests.fixtures.nats_servers import Keys, NatsServer
 from tests.stages.nats_line import connected
 from tests.stages.sent_journal import Sent, Want, api, quickly, sent
+from tests.stages.waiting import until
 
 STREAM = "ANGARA_JOURNAL"
 
@@ -178,6 +181,41 @@ async def test_a_message_says_when_it_was_stored_unless_nobody_listened_then(nat
     assert again_s is not None
     assert began_s <= heard_s <= left_s
     assert back_s <= again_s <= time.time()
+
+
+class JetStreamThatSays:
+    """Something else than an answer."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def request(self, subject: str, data: bytes, *, within_s: float) -> Message:
+        return Message(subject, self._data)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]",
+        b'{"error": 7}',
+        b'{"error": {"err_code": "x"}}',
+        b'{"x": ' + b"[" * 100_000,
+        b'{"error": "\xff',
+    ],
+)
+async def test_what_jetstream_says_that_is_no_answer_ends_nothing(
+    nats_server: NatsServer, said: bytes
+) -> None:
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        raise AssertionError("nothing was published")
+
+    async with connected(nats_server, "hub") as (hub,), trio.open_nursery() as nursery:
+        stream = JournalStream(hub, cast(Replies, JetStreamThatSays(said)), take, servers=1)
+        nursery.start_soon(stream.run)
+        await until(lambda: stream.error != "")
+        assert stream.error == "what JetStream says is no answer"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_cluster_whose_leader_is_killed(tmp_path: Path, servers: list[NatsServer]) -> None:
