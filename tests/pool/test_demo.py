@@ -45,7 +45,7 @@ class Demo:
         self._lines: Queue[str | None] = Queue()
         for stream in (process.stdout, process.stderr):
             threading.Thread(target=self._read, args=(stream,), daemon=True).start()
-        self.said = ""
+        self.said, self._ended = "", 0  # outputs
 
     def _read(self, stream: Iterator[str]) -> None:
         for line in stream:
@@ -54,22 +54,27 @@ class Demo:
 
     def hears(self, pattern: str) -> str:
         """The first group of the next line that matches."""
-        ends = 0
-        while ends < 2:
-            line = self._lines.get(timeout=PATIENCE_S)
-            ends += line is None
-            self.said += line or ""
-            if line is not None and (found := re.search(pattern, line)):
+        for line in self._next_lines():
+            if found := re.search(pattern, line):
                 return found[1]
         raise AssertionError(f"it never said {pattern}, but:\n{self.said}")
 
     def ends(self) -> int:
         """Its exit code."""
         code = self.process.wait(PATIENCE_S)
-        while (line := self._lines.get(timeout=PATIENCE_S)) is not None:
-            self.said += line
+        for _ in self._next_lines():
+            pass
         assert "Traceback" not in self.said
         return code
+
+    def _next_lines(self) -> Iterator[str]:
+        """To the end of both outputs, whichever is read sooner."""
+        while self._ended < 2:
+            if (line := self._lines.get(timeout=PATIENCE_S)) is None:
+                self._ended += 1
+            else:
+                self.said += line
+                yield line
 
     @property
     def port(self) -> int:
