@@ -36,7 +36,6 @@ __all__ = ["store"]  # the fixture
 
 OF_EACH = 3  # machines that each process has at least
 SHARES = 150
-LOW_DIFFICULTY = 23
 NAMES_MAX = 48  # of a connection: a pool takes 64
 PAUSE_S = 0.02  # between two shares: each is a machine of its own to all who book it
 
@@ -49,7 +48,6 @@ class Miner(Machine):
         super().__init__(0, number)
         self.prefixes: list[bytes] = []
         self.lost: list[bytes] = []
-        self.refused: set[str] = set()
         self.goes_on = trio.Event()
         self.goes_on.set()
 
@@ -73,6 +71,7 @@ class Miner(Machine):
     async def _served(self, stream: trio.SocketStream) -> None:
         """Until the connection is gone; then every answer that had left it is counted."""
         job, ntime, buffer, names = "", "", b"", 0
+        before = len(self.prefixes)
         while data := await received(stream):
             *lines, buffer = (buffer + data).split(b"\n")
             free = False
@@ -87,11 +86,7 @@ class Miner(Machine):
                     assert message["result"] is True, message
                 elif isinstance(message["id"], str):
                     free = True
-                    if message["result"] is True:
-                        self.acknowledged.add(message["id"])
-                    else:  # one hash of 65,536 is no share: the lowest difficulty's target begins 0xffff
-                        assert message["error"][0] == LOW_DIFFICULTY, message
-                        self.refused.add(message["id"])
+                    self._answered(message)
             if free and names == NAMES_MAX:
                 return
             if free:
@@ -102,7 +97,7 @@ class Miner(Machine):
                     await stream.send_all(self._share(job, ntime))
                 except trio.BrokenResourceError:
                     continue  # what it had sent is still to be read
-        self.lost.append(self.prefixes[-1])
+        self.lost += self.prefixes[before:]  # none where it ended before it was told one
 
 
 def process_of(prefix: bytes) -> int:

@@ -26,7 +26,7 @@ def lives(pid: int) -> bool:
     """A process whose parent is dead is nobody's zombie for long."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it went before it was looked at, or meanwhile
         return False
     return state != "Z"
 
