@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pymodbus.server import ServerStop, StartTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from tests.fixtures.held_ports import held_port
+
 WAIT_S = 30.0  # for a thread, on a loaded machine
 
 
@@ -18,23 +20,17 @@ def modbus_meter(holding: dict[int, Sequence[int]], unit: int = 1) -> Iterator[i
     data = [
         SimData(number, values=list(words), datatype=DataType.REGISTERS) for number, words in holding.items()
     ]
-    port = _free_port()
     device = SimDevice(id=unit, simdata=data)
-    address = ("127.0.0.1", port)
-    thread = threading.Thread(target=lambda: StartTcpServer(device, address=address), daemon=True)
-    thread.start()
-    _until_it_listens(port)
-    try:
-        yield port
-    finally:
-        ServerStop()
-        thread.join(WAIT_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return int(it.getsockname()[1])
+    with held_port() as held:
+        address = held.getsockname()
+        thread = threading.Thread(target=lambda: StartTcpServer(device, address=address), daemon=True)
+        thread.start()
+        _until_it_listens(address[1])
+        try:
+            yield address[1]
+        finally:
+            ServerStop()
+            thread.join(WAIT_S)
 
 
 def _until_it_listens(port: int) -> None:

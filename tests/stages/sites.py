@@ -26,7 +26,8 @@ from pool.fleet.rows import TenantTerms, add_tenant
 from pool.journal.log import writers
 from pool.journal.segments import end_of
 from pool.regtest.server import RegtestNode, RegtestOptions, serve_regtest
-from tests.fixtures.nats_servers import Keys, NatsServer, held_port
+from tests.fixtures.held_ports import held_port
+from tests.fixtures.nats_servers import Keys, NatsServer
 from tests.fixtures.programs import AngaraProcess
 from tests.stages.books_by_name import shares_by_name
 from tests.stages.relays import Line
