@@ -6,25 +6,30 @@ from typing import Any
 
 import pytest
 import trio
-from zmq.constants import SocketType
+from zmq.constants import PollEvent, SocketType
 from zmq.sugar.context import Context
 
 from pool.chain.zmq_watch import ZmqUnusable, watch_hashblock
+from tests.fixtures.held_ports import held_port
 
 PATIENCE_S = 120.0  # a safety net for loaded machines
 
 
 class Publisher:
-    """bitcoind's side."""
+    """bitcoind's side, which here says who subscribes (XPUB): who publishes before is not heard."""
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, url: str = "tcp://127.0.0.1:*") -> None:
         self._context: Any = Context()
-        self.socket = self._context.socket(SocketType.PUB)
-        if port is None:
-            self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
-        else:
-            self.port = port
-            self.socket.bind(f"tcp://127.0.0.1:{port}")
+        self.socket = self._context.socket(SocketType.XPUB)
+        self.socket.bind(url)
+        self.url = self.socket.last_endpoint.decode()
+
+    async def subscribed(self) -> None:
+        """Wait until somebody has."""
+        with trio.fail_after(PATIENCE_S):
+            while not self.socket.poll(0, PollEvent.POLLIN):
+                await trio.lowlevel.wait_readable(self.socket.fileno())
+        assert self.socket.recv() == b"\x01hashblock"
 
     def publish(self, topic: bytes = b"hashblock", body: bytes = bytes(32)) -> None:
         self.socket.send_multipart([topic, body, bytes(4)])
@@ -52,16 +57,6 @@ class Hints:
             while self.count <= count:
                 await self._heard.wait()
 
-    async def next_from(self, publisher: Publisher) -> None:
-        """Publish until the subscription has arrived and a hint comes, then let the rest come too."""
-        heard = self._heard
-        with trio.fail_after(PATIENCE_S):
-            while not heard.is_set():
-                publisher.publish()
-                with trio.move_on_after(0.01):
-                    await heard.wait()
-        await self.quiet()
-
     async def quiet(self) -> None:
         """Wait until no more hints arrive for a while."""
         while True:
@@ -83,26 +78,24 @@ async def listening(url: str) -> AsyncIterator[Hints]:
 
 async def test_each_notification_is_heard() -> None:
     with Publisher() as publisher:
-        async with listening(f"tcp://127.0.0.1:{publisher.port}") as hints:
-            await hints.next_from(publisher)
-            for _ in range(5):
-                before = hints.count
+        async with listening(publisher.url) as hints:
+            await publisher.subscribed()
+            for heard in range(5):
                 publisher.publish()
-                await hints.more_than(before)
-                assert hints.count == before + 1
+                await hints.more_than(heard)
+                assert hints.count == heard + 1
 
 
 async def test_a_burst_is_drained_and_the_next_notification_is_heard_again() -> None:
     with Publisher() as publisher:
-        async with listening(f"tcp://127.0.0.1:{publisher.port}") as hints:
-            await hints.next_from(publisher)
-            before = hints.count
+        async with listening(publisher.url) as hints:
+            await publisher.subscribed()
             for _ in range(200):
                 publisher.publish()
-            await hints.more_than(before)
+            await hints.more_than(0)
             await hints.quiet()
             burst = hints.count
-            assert burst < before + 200
+            assert burst < 200
             publisher.publish()
             await hints.more_than(burst)
 
@@ -110,22 +103,22 @@ async def test_a_burst_is_drained_and_the_next_notification_is_heard_again() -> 
 @pytest.mark.parametrize(("topic", "body"), [(b"hashtx", bytes(32)), (b"hashblocks", bytes(32))])
 async def test_other_topics_are_no_hints(topic: bytes, body: bytes) -> None:
     with Publisher() as publisher:
-        async with listening(f"tcp://127.0.0.1:{publisher.port}") as hints:
-            await hints.next_from(publisher)
-            before = hints.count
+        async with listening(publisher.url) as hints:
+            await publisher.subscribed()
             publisher.publish(topic, body)
             await hints.quiet()
-            assert hints.count == before
+            assert hints.count == 0
 
 
 async def test_a_publisher_that_is_restarted_is_heard_again() -> None:
-    with Publisher() as publisher:
-        url = f"tcp://127.0.0.1:{publisher.port}"
-    async with listening(url) as hints:
-        for _ in range(2):
-            with Publisher(publisher.port) as publisher:
-                await hints.next_from(publisher)
-            await hints.quiet()
+    with held_port() as held:
+        url = "tcp://{}:{}".format(*held.getsockname())
+        async with listening(url) as hints:
+            for heard in range(2):
+                with Publisher(url) as publisher:
+                    await publisher.subscribed()
+                    publisher.publish()
+                    await hints.more_than(heard)
 
 
 async def test_what_is_no_address_is_refused_in_words() -> None:
