@@ -81,7 +81,10 @@ class Calendars:
         self._urls = tuple(dict.fromkeys(it.rstrip("/") for it in urls))
         self.trouble: list[Trouble] = []
         self._http = httpx.AsyncClient(
-            transport=transport, timeout=ANSWER_S, headers={"Accept": MEDIA, "Accept-Encoding": "identity"}
+            transport=transport,
+            timeout=ANSWER_S,
+            headers={"Accept": MEDIA, "Accept-Encoding": "identity"},
+            event_hooks={"response": [_leads_nowhere]},
         )
 
     async def aclose(self) -> None:
@@ -156,6 +159,11 @@ class Calendars:
         if len(answer) > ANSWER_BYTES_MAX:
             raise NoAnswer(f"its answer has more than {ANSWER_BYTES_MAX} bytes")
         return bytes(answer)
+
+
+async def _leads_nowhere(response: httpx.Response) -> None:
+    """httpx reads the address of a redirection that nobody follows, and raises what it likes of it."""
+    response.headers.pop("Location", None)
 
 
 class Round(msgspec.Struct, frozen=True):

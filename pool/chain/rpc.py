@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from decimal import Decimal, InvalidOperation
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -136,6 +137,8 @@ class RpcClient:
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the rest is bounded by each call
             headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # bitcoind sets none
+            event_hooks={"response": [_leads_nowhere]},
         )
 
     async def call(
@@ -210,6 +213,11 @@ class RpcClient:
             raise NodeUnreachable(f"cannot connect: {one_line(error)}") from None
         except httpx.TransportError as error:
             raise NodeUnreachable(f"the connection broke: {one_line(error)}") from None
+
+
+async def _leads_nowhere(response: httpx.Response) -> None:
+    """httpx reads the address of a redirection that nobody follows, and raises what it likes of it."""
+    response.headers.pop("Location", None)
 
 
 class _Pieces(msgspec.Struct, frozen=True):

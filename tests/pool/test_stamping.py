@@ -55,6 +55,8 @@ def says(status: int, content: bytes = b"", **headers: str) -> Says:
         (fails, "it cannot be asked: ReadError", TRIES),
         (says(503), "it answers with status 503", TRIES),
         (says(302, location=f"{STRANGER}/latest"), "it answers with status 302", TRIES),
+        (says(302, location="https:nowhere"), "it answers with status 302", TRIES),
+        (says(302, location="//xn--"), "it answers with status 302", TRIES),
         (says(404), "it answers with status 404", TRIES),
         (says(200, bytes(ANSWER_BYTES_MAX + 1)), f"its answer has more than {ANSWER_BYTES_MAX} bytes", TRIES),
         (says(200, b"<html>"), "what it answers is none: it is no stamp: ", 1),

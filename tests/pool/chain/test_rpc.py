@@ -45,10 +45,12 @@ class NodeThatAnswers:
 
     status = 200
     content_type = "application/json"
+    more_headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.authorizations: list[bytes | None] = []
+        self.cookies: list[bytes | None] = []
         self.connections = 0
 
     def answer(self, call: dict[str, Any]) -> bytes:
@@ -63,6 +65,7 @@ class NodeThatAnswers:
                 http.receive_data(await stream.receive_some(65536))
             elif isinstance(event, h11.Request):
                 self.authorizations.append(dict(event.headers).get(b"authorization"))
+                self.cookies.append(dict(event.headers).get(b"cookie"))
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
@@ -78,6 +81,7 @@ class NodeThatAnswers:
     async def reply(self, stream: trio.SocketStream, http: h11.Connection, call: dict[str, Any]) -> None:
         answer = self.answer(call)
         headers = [("Content-Type", self.content_type), ("Content-Length", str(len(answer)))]
+        headers += self.more_headers
         response = h11.Response(status_code=self.status, headers=headers)
         parts = [http.send(event) for event in (response, h11.Data(answer), h11.EndOfMessage())]
         await stream.send_all(b"".join(part or b"" for part in parts))
@@ -173,6 +177,24 @@ class NodeThatRedirects(NodeThatAnswers):
         return b""
 
 
+class NodeThatRedirectsElsewhere(NodeThatRedirects):
+    more_headers = (("Location", "http://169.254.169.254/"),)
+
+
+class NodeThatRedirectsNowhere(NodeThatRedirects):
+    """httpx reads where it leads to, whether somebody follows or not."""
+
+    more_headers = (("Location", "http:nowhere"),)
+
+
+class NodeThatRedirectsToNoName(NodeThatRedirects):
+    more_headers = (("Location", "//xn--"),)
+
+
+class NodeThatSetsCookies(NodeThatAnswers):
+    more_headers = (("Set-Cookie", "session=1; Max-Age=86400"),)
+
+
 class NodeWithAHugeAnswer(NodeThatAnswers):
     def answer(self, call: dict[str, Any]) -> bytes:
         return b'{"result":"' + b"x" * 200_000
@@ -266,6 +288,9 @@ FAULTS: list[tuple[Callable[[], NodeThatAnswers], type[NodeError], str]] = [
     (NodeThatIsAWebServer, NodeSpokeNonsense, "HTTP 200 with 35 bytes that are no answer"),
     (NodeThatAnswersAnotherCall, NodeSpokeNonsense, "an answer to call 2, which was not asked"),
     (NodeThatRedirects, NodeSpokeNonsense, "HTTP 302 with 0 bytes that are no answer"),
+    (NodeThatRedirectsElsewhere, NodeSpokeNonsense, "HTTP 302 with 0 bytes that are no answer"),
+    (NodeThatRedirectsNowhere, NodeSpokeNonsense, "HTTP 302 with 0 bytes that are no answer"),
+    (NodeThatRedirectsToNoName, NodeSpokeNonsense, "HTTP 302 with 0 bytes that are no answer"),
     (NodeThatHangsUp, NodeUnreachable, "the connection broke: Server disconnected"),
     (NodeThatHangsUpInItsAnswer, NodeUnreachable, "the connection broke: peer closed connection"),
     (NodeThatIsNotHttp, NodeUnreachable, "the connection broke: illegal status line"),
@@ -296,6 +321,15 @@ async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
     async with connected(NodeWithAHugeAnswer()) as client:
         with pytest.raises(NodeSpokeNonsense, match="the answer has more than 100000 bytes"):
             await client.call("getblock", answer_bytes_max=100_000)
+
+
+async def test_what_a_node_would_have_us_keep_is_not_kept() -> None:
+    """However many cookies it sets: bitcoind sets none, and they would be kept until the pool ends."""
+    node = NodeThatSetsCookies()
+    async with connected(node) as client:
+        for _ in range(2):
+            await client.call("getblockcount")
+    assert node.cookies == [None, None]
 
 
 async def test_a_node_that_is_not_there_is_unreachable() -> None:
