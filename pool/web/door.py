@@ -118,7 +118,11 @@ class _Unhurried(trio.abc.Listener[trio.SocketStream]):
 
     async def accept(self) -> trio.SocketStream:
         stream = await self._listener.accept()
-        await trio.sleep(ACCEPT_REST_S)
+        try:
+            await trio.sleep(ACCEPT_REST_S)
+        except trio.Cancelled:  # nobody else has it
+            stream.socket.close()
+            raise
         return stream
 
     async def aclose(self) -> None:

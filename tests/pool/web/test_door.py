@@ -1,5 +1,6 @@
 """The door to the pool over HTTP: places, turns, TLS, and who is let in to what."""
 
+import gc
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -139,6 +140,16 @@ async def test_with_a_certificate_it_speaks_tls_and_nothing_else(tmp_path: Path)
         async with httpx.AsyncClient() as client:
             with pytest.raises(httpx.RemoteProtocolError):
                 await client.get(url(it))
+
+
+async def test_who_came_in_the_moment_of_a_stop_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_door, "ACCEPT_REST_S", float("inf"))
+    async with AsyncExitStack() as stack:
+        async with opened() as it:
+            (stream,) = await stack.enter_async_context(connected(it, "127.0.0.1"))
+            await trio.testing.wait_all_tasks_blocked()
+        assert await has_left(stream)
+        gc.collect()  # what is still open is told of, as an error
 
 
 async def test_an_address_that_is_taken_is_told_in_words() -> None:
