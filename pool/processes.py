@@ -237,7 +237,11 @@ class Processes:
         link.answer(Starting, starting)
         try:
             with its:
-                alive = await self._started(process, its)
+                try:
+                    alive = await self._started(process, its)
+                except BaseException:
+                    ours.close()  # nobody runs its link
+                    raise
             self.pids[process.number] = alive.pid
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_with, link, alive)

@@ -1,5 +1,6 @@
 """Processes that serve miners, as their hub minds them: what they are told, and when they are ended."""
 
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -210,6 +211,20 @@ async def test_all_begin_beside_each_other_and_one_that_dies_is_started_again(
         await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=2, died=1))
         assert [of.number for of in it.started[2:]] == [1]
         nursery.cancel_scope.cancel()
+
+
+async def test_who_stops_while_one_is_started_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no thread is left to start it in."""
+
+    async def waits(command: list[str], **_: Any) -> None:
+        await trio.sleep_forever()
+
+    async with house(monkeypatch) as it, trio.open_nursery() as nursery:
+        monkeypatch.setattr(trio.lowlevel, "open_process", waits)
+        nursery.start_soon(it.processes.run)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    gc.collect()  # what is still open is told of, as an error
 
 
 async def test_one_that_hangs_is_killed_when_it_has_not_answered_three_times(
