@@ -1,5 +1,6 @@
 """No virtual clock runs on while a thread works, what tests share is no state, marks do what they say."""
 
+import ast
 import gc
 import os
 import shutil
@@ -166,6 +167,18 @@ def test_journals_that_a_test_leaves_open_are_closed_behind_it(tmp_path: Path) -
         del log, copy
         opened.close()
         assert set(os.listdir("/dev/fd")) == before
+
+
+def test_every_client_of_http_is_told_how_long_it_waits() -> None:
+    """Where it is not, httpx gives a busy machine five seconds for each answer."""
+    of_httpx = [
+        (path.name, call)
+        for path in sorted(Path(__file__).parent.rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "httpx.AsyncClient"
+    ]
+    assert of_httpx
+    assert [name for name, call in of_httpx if "timeout" not in {it.arg for it in call.keywords}] == []
 
 
 @pytest.mark.sqlite_suffices

@@ -315,7 +315,7 @@ async def test_over_http_a_right_token_is_let_in_between_guesses_and_a_lesser_ro
     house.give("tenant.add", name="acme")
     token = house.token("vera")
     address = {"name": "acme", "address": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"}
-    async with open_door(house) as url, httpx.AsyncClient() as client:
+    async with open_door(house) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
 
         async def ask(shown: str, command: str, params: dict[str, Any]) -> int:
             headers = {"Authorization": f"Bearer {shown}"}
@@ -334,7 +334,7 @@ async def test_over_http_a_right_token_is_let_in_between_guesses_and_a_lesser_ro
 
 
 async def test_a_pool_that_runs_has_the_record_and_ends_with_it(tmp_path: Path) -> None:
-    async with plant(tmp_path) as site, httpx.AsyncClient() as client:
+    async with plant(tmp_path) as site, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert site.running.web is not None
         host, port = site.running.web
         url = f"http://{host}:{port}/api/v1/tenant.list"
@@ -364,7 +364,7 @@ async def test_an_account_that_is_nobodys_is_on_record_and_the_socket_is_the_poo
         await nursery.start(serve)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
         transport = httpx.AsyncHTTPTransport(uds=str(path))
-        async with httpx.AsyncClient(transport=transport) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
             assert (await client.post("http://angara/v1/tenant.list", json={})).status_code == 403
         for _ in range(2):  # turned away without a look
             async with await trio.open_unix_socket(path) as stream:

@@ -15,6 +15,7 @@ from pool.cli.main import app
 from pool.data_dir import held
 from pool.routing.drain import DRAINING
 from tests.stages.plant import Clock, Plant, pass_time, plant, steps
+from tests.stages.waiting import PATIENCE_S
 
 __all__ = ["steps"]
 MINERS = 4
@@ -32,7 +33,7 @@ async def angara(directory: Path, *arguments: str) -> tuple[int, str]:
 
 async def ready(site: Plant) -> tuple[int, dict[str, Any]]:
     host, port = site.running.web or ("", 0)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         answer = await client.get(f"http://{host}:{port}/readyz")
     listeners = next(it for it in answer.json()["conditions"] if it["name"] == "listeners")
     return answer.status_code, listeners

@@ -48,6 +48,7 @@ from tests.fakes.owners import ConnectionFrom
 from tests.fixtures.databases import store_in
 from tests.stages.command_line import angara, ask_books
 from tests.stages.prices import open_epoch
+from tests.stages.waiting import PATIENCE_S
 
 USUAL: dict[Any, Any] = {
     inspect.StrType: "a",
@@ -195,7 +196,7 @@ async def test_mistakes_are_answered_in_words_on_both_ways(
 async def test_a_body_that_is_no_command_is_refused(tmp_path: Path, body: bytes) -> None:
     async with running(tmp_path):
         transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
-        async with httpx.AsyncClient(transport=transport) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
             response = await client.post("http://angara/v1/tenant.add", content=body)
             assert response.status_code == 400
             assert "error" in response.json()
@@ -206,7 +207,7 @@ async def test_a_body_that_is_no_command_is_refused(tmp_path: Path, body: bytes)
 async def test_no_body_is_no_parameters(tmp_path: Path) -> None:
     async with running(tmp_path):
         transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
-        async with httpx.AsyncClient(transport=transport) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
             response = await client.post("http://angara/v1/tenant.list")
             assert (response.status_code, response.json()) == (200, [])
 
@@ -347,7 +348,7 @@ async def test_a_number_of_more_than_64_bits_is_refused_in_words(
 ) -> None:
     async with running(tmp_path):
         transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
-        async with httpx.AsyncClient(transport=transport) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
             response = await client.post(f"http://angara/v1/{name}", content=body)
     assert response.status_code == 400
     assert response.json()["error"]

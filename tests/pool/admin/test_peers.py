@@ -27,6 +27,7 @@ from pool.books.store import Store
 from pool.data_dir import admin_socket
 from pool.people.roles import host_account
 from tests.fixtures.databases import store_in
+from tests.stages.waiting import PATIENCE_S
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
@@ -66,7 +67,7 @@ def give(store: Store, command: str, /, **params: Any) -> None:
 
 async def ask(data_dir: Path, command: str, /, **params: Any) -> tuple[int, Any]:
     transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(data_dir)))
-    async with httpx.AsyncClient(transport=transport) as client:
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
         answer = await client.post(f"http://angara/v1/{command}", json=params)
     return answer.status_code, answer.json()
 

@@ -35,7 +35,9 @@ class Looked:
     async def read_document(self) -> None:
         """What is said of every answer; those to browsers are held against it."""
         assert self.site.running.web is not None
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.site.running.web[1]}") as anybody:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.site.running.web[1]}", timeout=PATIENCE_S
+        ) as anybody:
             self.published = Published((await anybody.get("/api/v1/openapi.json")).json())
 
     async def _judge(self, it: httpx.Response) -> None:
@@ -56,6 +58,7 @@ class Looked:
             base_url=f"http://127.0.0.1:{self.site.running.web[1]}",
             headers={"Authorization": f"Bearer {token}"},
             event_hooks={"response": [self._judge]},
+            timeout=PATIENCE_S,
         )
 
 

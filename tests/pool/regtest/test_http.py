@@ -272,7 +272,10 @@ WRONG_CREDENTIALS: Final = [
 
 async def test_wrong_credentials_are_401(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool.regtest.http, "AUTH_DELAY_S", 0)
-    async with running(tmp_path) as rpc, httpx.AsyncClient(base_url=rpc.node.url) as stranger:
+    async with (
+        running(tmp_path) as rpc,
+        httpx.AsyncClient(base_url=rpc.node.url, timeout=PATIENCE_S) as stranger,
+    ):
         for header in WRONG_CREDENTIALS:
             headers = {} if header is None else {"Authorization": header}
             refused = await stranger.post("/", json={"method": "stop"}, headers=headers)
@@ -290,7 +293,7 @@ async def test_user_and_password_take_the_place_of_the_cookie(tmp_path: Path, nu
 
     node: RegtestNode = await nursery.start(serve)
     assert not node.cookie_file.exists()
-    async with httpx.AsyncClient(base_url=node.url, auth=("pool", "a:b€")) as http:
+    async with httpx.AsyncClient(base_url=node.url, auth=("pool", "a:b€"), timeout=PATIENCE_S) as http:
         assert (await http.post("/", json={"method": "getblockcount"})).json()["result"] == 0
 
 

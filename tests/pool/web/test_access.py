@@ -19,6 +19,7 @@ from pool.people.roles import Role, host_account
 from pool.web.access import Access, WebRoute, web_app
 from tests.judges.answers import Published
 from tests.stages.plant import plant
+from tests.stages.waiting import PATIENCE_S
 
 # Each path with whom it is for. Behind /api/v1/NAME every command asks for its own role (test_commands).
 OF_COMMANDS: Final = ("/api/v1/{name}", "/api/v1/{noun}.{verb}")
@@ -61,7 +62,7 @@ async def test_every_path_takes_the_token_and_the_role_that_it_says(
         tokens = [token_of(desk, role) for role in ("metrics", Role.TENANT)]
         assert site.running.web is not None
         base = f"http://127.0.0.1:{site.running.web[1]}"
-        async with httpx.AsyncClient(base_url=base) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_S) as client:
             for it in routes:
                 if it.access is not Access.BEARER or it.least is None:
                     continue
@@ -89,7 +90,7 @@ async def test_every_path_is_told_of_and_answers_what_is_told(
         desk = Desk(site.store, "regtest", site.running.live)
         token = token_of(desk, Role.TENANT)
         base = f"http://127.0.0.1:{site.running.web[1]}"
-        async with httpx.AsyncClient(base_url=base) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_S) as client:
             published = Published((await client.get("/api/v1/openapi.json")).json())
             for schema in published.document["components"]["schemas"].values():
                 Draft202012Validator.check_schema(schema)

@@ -66,7 +66,7 @@ class House:
         url = f"http://127.0.0.1:{self.door.address[1]}/api/v1/{command}"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         headers |= {} if key is None else {"Idempotency-Key": key}
-        async with httpx.AsyncClient(headers=headers) as client:
+        async with httpx.AsyncClient(headers=headers, timeout=PATIENCE_S) as client:
             return await client.post(url, json=params)
 
 
@@ -159,7 +159,7 @@ async def test_who_asks_again_with_his_key_is_answered_the_same(tmp_path: Path) 
 
 
 async def test_a_question_may_be_a_url_and_who_has_the_answer_is_told_so(tmp_path: Path) -> None:
-    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+    async with opened(tmp_path) as house, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert house.door.address is not None
         base = f"http://127.0.0.1:{house.door.address[1]}/api/v1/"
         viewer = {"Authorization": f"Bearer {house.token('the viewer')}"}
@@ -214,7 +214,7 @@ async def test_a_question_may_be_a_url_and_who_has_the_answer_is_told_so(tmp_pat
 
 
 async def test_whatever_goes_wrong_has_a_code(tmp_path: Path) -> None:
-    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+    async with opened(tmp_path) as house, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert house.door.address is not None
         base = f"http://127.0.0.1:{house.door.address[1]}"
         for method, path, status, code in (
@@ -267,7 +267,7 @@ async def test_two_tokens_at_once_are_none(tmp_path: Path) -> None:
         token = house.token("the viewer")
         assert house.door.address is not None
         url = f"http://127.0.0.1:{house.door.address[1]}/api/v1/tenant.list"
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             twice = [("Authorization", f"Bearer {token}")] * 2
             assert (await client.post(url, headers=twice, json={})).status_code == 401
             assert (await client.post(url, headers=twice[:1], json={})).status_code == 200
@@ -314,7 +314,7 @@ async def test_a_token_is_told_to_who_made_it_alone(
 
 async def test_metrics_are_for_this_host_and_for_whose_token_says_so(tmp_path: Path) -> None:
     """A proxy's header stands for whoever is not on this host."""
-    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+    async with opened(tmp_path) as house, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert house.door.address is not None
         url = f"http://127.0.0.1:{house.door.address[1]}/figures"
 
@@ -349,7 +349,7 @@ async def test_a_running_pool_knows_of_a_token_from_the_command_that_made_it_on(
 
 
 async def test_what_the_commands_are_is_told_to_anybody(tmp_path: Path) -> None:
-    async with opened(tmp_path) as house, httpx.AsyncClient() as client:
+    async with opened(tmp_path) as house, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert house.door.address is not None
         url = f"http://127.0.0.1:{house.door.address[1]}/api/v1/openapi.json"
         told = await client.get(url)

@@ -114,7 +114,7 @@ def test_what_is_of_this_host_is_told_to_nobody_else(request_: Request, words: s
 
 
 async def test_who_is_refused_hears_why() -> None:
-    async with opened() as it, httpx.AsyncClient() as client:
+    async with opened() as it, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert (await client.get(url(it, "inside"))).json() == "here"
         refused = await client.get(url(it, "inside"), headers={"X-Forwarded-For": "192.0.2.1"})
         assert (refused.status_code, set(refused.json())) == (403, {"error", "code"})
@@ -133,11 +133,13 @@ async def test_with_a_certificate_it_speaks_tls_and_nothing_else(tmp_path: Path)
     root = tmp_path / "root.pem"
     authority.cert_pem.write_to_path(str(root))
     async with opened(Endpoint(host="127.0.0.1", port=0, certificate=str(pem))) as it:
-        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=root)) as client:
+        async with httpx.AsyncClient(
+            verify=ssl.create_default_context(cafile=root), timeout=PATIENCE_S
+        ) as client:
             answered = await client.get(url(it, scheme="https"))
             assert answered.json() == "here"
             assert answered.http_version == "HTTP/1.1"
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             with pytest.raises(httpx.RemoteProtocolError):
                 await client.get(url(it))
 

@@ -47,7 +47,9 @@ class House:
 
     def __init__(self, desk: Desk, authentication: Authentication, clock: Clock, url: str) -> None:
         self.desk, self.authentication, self.clock, self.url = desk, authentication, clock, url
-        self.browser = httpx.AsyncClient(base_url=url, headers={"Origin": url, "X-Angara": "1"})
+        self.browser = httpx.AsyncClient(
+            base_url=url, headers={"Origin": url, "X-Angara": "1"}, timeout=PATIENCE_S
+        )
 
     def give(self, command: str, /, **params: Any) -> Any:
         given = execute(self.desk, command, msgspec.json.encode(params), host_account("olga", ALONE))

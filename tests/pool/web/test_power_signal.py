@@ -50,7 +50,7 @@ class Grid:
         self.authentication = Authentication(store, self.refusals, wall_clock=time.time, clock=lambda: 0.0)
         settings = SignalSettings(webhook_secret=self.secret if secret else None)
         self.signals = Signals(store, settings, dry_run=False, durations=USUAL, wall_clock=time.time)
-        self.client = httpx.AsyncClient()
+        self.client = httpx.AsyncClient(timeout=PATIENCE_S)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Grid"]:

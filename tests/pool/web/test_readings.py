@@ -26,6 +26,7 @@ from pool.web.door import Door
 from pool.web.readings import READINGS_MAX, readings_route
 from stratum.miners.listening.listeners import Endpoint
 from tests.fixtures.databases import store_in
+from tests.stages.waiting import PATIENCE_S
 
 HERE: Final = Endpoint(host="127.0.0.1", port=0)
 NOW_S: Final = int(time.time()) // 3_600 * 3_600 + 600
@@ -48,7 +49,7 @@ class House:
     async def push(self, who: str | None, *readings: dict[str, Any], meter: str = "box") -> tuple[int, Any]:
         headers = {} if who is None else {"Authorization": f"Bearer {self.tokens[who]}"}
         body = {"meter": meter, "readings": list(readings)}
-        async with httpx.AsyncClient(base_url=self.url) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=PATIENCE_S) as client:
             answer = await client.post("/api/v1/readings", json=body, headers=headers)
         return answer.status_code, answer.json()
 

@@ -49,6 +49,7 @@ from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara, ask_books
 from tests.stages.payouts import NOW_S, add_tenant, credit, script_of, set_address
 from tests.stages.site_journal import new_nkey
+from tests.stages.waiting import PATIENCE_S
 
 FAR_S = 3_786_912_000  # 2090
 ADDRESS = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -618,7 +619,7 @@ async def test_a_name_in_a_command_or_in_a_header_is_nobodys(tmp_path: Path, sto
         await nursery.start(serve_admin, Desk(store, "regtest"), admin_socket(tmp_path))
         transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
         headers = {"X-Forwarded-User": "ann", "X-Remote-User": "ann", "From": "ann", "uid": "0"}
-        async with httpx.AsyncClient(transport=transport, headers=headers) as client:
+        async with httpx.AsyncClient(transport=transport, headers=headers, timeout=PATIENCE_S) as client:
             url = "http://ann:x@angara/v1/tenant.set-status?by=ann&uid=0"
             refused = await client.post(url, content=b'{"name":"acme","active":false,"by":"ann"}')
             assert (refused.status_code, "`by`" in refused.json()["error"]) == (400, True)

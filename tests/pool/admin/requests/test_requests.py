@@ -52,6 +52,7 @@ from tests.histories.curtailment import booked_curtailment
 from tests.judges.answers import as_published
 from tests.stages.command_line import PASSWORD, angara
 from tests.stages.site_journal import new_nkey
+from tests.stages.waiting import PATIENCE_S
 
 FIRST = "bcrt1qqqqsyqcyq5rqwzqfpg9scrgwpugpzysnard0ew"
 SECOND = "bcrt1qk3e2yekshkyuzdcx5sfjena3da7rh87tay47fm"
@@ -680,7 +681,9 @@ async def test_over_http_it_is_202_and_a_reason_breaks_the_glass(house: House, t
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_admin, desk, admin_socket(tmp_path))
         transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(tmp_path)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://angara") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://angara", timeout=PATIENCE_S
+        ) as client:
             keyed = {"Idempotency-Key": "k1", "Authorization": f"Bearer {token}"}
             for _ in range(2):
                 made = await client.post(f"/v1/{FEE[0]}", content=body, headers=keyed)
