@@ -37,7 +37,7 @@ class PriceHistory:
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._nodes = nodes
+        self._nodes, self.chain = nodes, nodes.chain
         self.difficulties = Difficulties(nodes.chain, wall_clock=wall_clock, clock=clock)
         self.fees = PaidFees()
         self._away = False

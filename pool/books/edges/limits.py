@@ -3,7 +3,8 @@
 Looked at in the transaction that would book them, so that what a command has changed by then counts. An edge
 that breaks a rule is held as a whole (`pool.books.edges.taking`): what is wrong is not booked, and what is
 behind it not either, since a journal is taken in its order. More work than an edge's machines can do is told,
-and booked: a nameplate is somebody's estimate, and the miners have worked.
+and booked: a nameplate is somebody's estimate, and the miners have worked. More than all machines of the
+network can do nobody has worked: it would be owed more than all coins that there are, which no ledger takes.
 
 What its prices may be is said in `pool.books.edges.prices`. Must not know: how frames come.
 """
@@ -23,7 +24,7 @@ from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
 from pool.journal.records import Machine, Rate
-from stratum.tallies import Verdict
+from stratum.tallies import MINED, Verdict
 
 log = structlog.get_logger()
 
@@ -77,7 +78,7 @@ class EdgeLimits:
     ) -> None:
         self._writer, self.numbers = writer, (part, PARTS)
         self._prices, self.not_before_s = prices, heard.not_before_s
-        self._nameplate = Nameplate(since_s)
+        self._nameplate, self._network = Nameplate(since_s), Nameplate(since_s)
         self._wall_clock, self._on_beyond, self._ends = wall_clock, on_beyond, sorted(ends)
         self._measured = 0  # up to that record its work is measured: a commit that failed is tried again
         # All machines of a window, before any of it is booked. Raises StoreError where there are too many.
@@ -110,10 +111,16 @@ class EdgeLimits:
         self.on_machines(_check_places(edge, window, named))
         _check_counts(window, before)
         self._prices.check(connection, window, meanings, named)
-        if edge.ths and window.last.number > self._measured:
-            self._measured = window.last.number
+        if window.last.number > self._measured:
             hashes = _hashes(window)
-            if self._nameplate.beyond(hashes, edge.ths, now_s):
+            ths = self._prices.network_ths(window, meanings)
+            if ths is not None and self._network.beyond(hashes, ths, now_s):
+                raise StoreError(
+                    f"the journal has {hashes} hashes up to record {window.last.number}, and all machines of"
+                    f" the network, which do {ths} TH/s, have not done so many since what was taken before"
+                )
+            self._measured = window.last.number
+            if edge.ths and self._nameplate.beyond(hashes, edge.ths, now_s):
                 log.error("edge_beyond_nameplate", edge=edge.name, ths=edge.ths, hashes=hashes)
                 self._on_beyond()
 
@@ -172,10 +179,10 @@ def _check_counts(window: Window, before: Position) -> None:
 
 
 def _hashes(window: Window) -> int:
-    """Behind the accepted shares."""
+    """Behind the good shares, whether an upstream took them or not."""
     return sum(
         shares << log2 + HASHES_LOG2
         for hour in window.hours
         for (log2, verdict), shares in hour.shares.items()
-        if verdict == Verdict.ACCEPTED and log2 + HASHES_LOG2 >= 0
+        if verdict in MINED and log2 + HASHES_LOG2 >= 0
     )

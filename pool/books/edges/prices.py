@@ -40,6 +40,7 @@ from pool.chain.paid_fees import misshapen
 from pool.chain.price_history import PriceHistory
 from pool.chain.templates import HEIGHT_MAX
 from pool.journal.records import Machine, Paid, Rate
+from stratum.difficulty import target_from_nbits
 from stratum.tallies import MINED
 
 log = structlog.get_logger()
@@ -52,6 +53,9 @@ FEES_OLD_BLOCKS: Final = 432  # the same, of a price that is allowed late: it ha
 # a day at most for what has gathered. And a stream between us may stand for some hours.
 CATCHES_UP: Final = 8  # times as fast as it gathers
 STREAM_STANDS_S: Final = 6 * 3600
+MAIN: Final = "main"
+BLOCK_S: Final = 600  # of its, on average
+TH: Final = 10**12
 # Since when what comes is of later than when: a moment in ten minutes, of half a day.
 HEARD_S: Final = 600
 HEARD_MAX: Final = 72
@@ -167,6 +171,16 @@ class EdgePrices:
         elif late_s > LATE_TOLD_S and rate.number not in self._told:
             self._told.add(rate.number)
             log.error("edge_price_late", edge=self._edge, rate=rate.number, height=rate.height, late_s=late_s)
+
+    def network_ths(self, window: Window, meanings: Mapping[int, Rate]) -> int | None:
+        """What all of its machines do, by the hardest of these prices' bits, which were looked at; None where
+        nobody looks, and on chains whose coins are worth nothing: one machine there may do more than all
+        others."""
+        used = (window.used.keys() | window.untaken.keys()) & meanings.keys()
+        if not used or self._history is None or self._history.chain != MAIN:
+            return None
+        target = min(target_from_nbits(meanings[it].nbits) for it in used)
+        return max(1, (1 << 256) // target // BLOCK_S // TH)
 
     def check(
         self,

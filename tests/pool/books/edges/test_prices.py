@@ -194,6 +194,31 @@ async def test_a_captured_edge_that_says_a_difficulty_of_1_is_paid_nothing(
             assert held is None
 
 
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("verdict", [Verdict.ACCEPTED, Verdict.UNDELIVERED])
+async def test_more_work_than_the_whole_network_does_holds_the_edge(hub: PricedHub, verdict: Verdict) -> None:
+    """One record of it would be owed more than all coins that there are: no ledger takes such a settlement,
+    and the hub ended by it, again at each start."""
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 1_000)
+    await hub.sent(site)
+    site.share("acme.c01.u1", 2**32 - 1, log2=63, verdict=verdict)
+    assert await hub.sent(site) == {"acme.c01.u1": 1_000}
+    assert "all machines of the network, which do 618402828 TH/s" in (hub.edge(NORTH).held or "")
+    assert hub.paid_sat() == 232
+
+
+@pytest.mark.sqlite_suffices
+async def test_half_of_the_network_is_booked(hub: PricedHub) -> None:
+    """Ten minutes of it are 160,000 shares of difficulty 2^28."""
+    site = await hub.site_that_begins(NORTH)
+    for _ in range(4):
+        site.share("acme.c01.u1", 160_000, log2=28)
+        await hub.sent(site)
+        hub.clock.now_s += 600
+    assert (hub.shares(), hub.edge(NORTH).held) == ({"acme.c01.u1": 640_000}, None)
+
+
 # What it may not say
 
 
