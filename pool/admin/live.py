@@ -97,7 +97,13 @@ class Live:
         return by[of](trio.current_time())
 
     def worker_figures(self, numbers: Collection[int]) -> Mapping[int, Hashrate]:
-        return trio.from_thread.run_sync(lambda: self._hashrates.of_workers(numbers, trio.current_time()))
+        return trio.from_thread.run_sync(self._worker_figures, numbers)
+
+    def _worker_figures(self, numbers: Collection[int]) -> Mapping[int, Hashrate]:
+        """Of those that somebody here has: an edge that lists its machines may say any number, and there is a
+        row for each up to the largest."""
+        known = [it for it in numbers if self._registry.knows(it)]
+        return self._hashrates.of_workers(known, trio.current_time())
 
     @property
     def since_s(self) -> int:

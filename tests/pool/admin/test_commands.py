@@ -37,7 +37,7 @@ from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.store import Store
 from pool.data_dir import DataDirError, admin_socket, database_url, held
 from pool.fleet.hashrate import HashrateBook
-from pool.fleet.registry import Registry
+from pool.fleet.registry import Registry, UnlistedWorker
 from pool.fleet.rows import RegistryError, insert_new, load
 from pool.http_server import BODY_BYTES_MAX
 from pool.people.roles import host_account
@@ -101,14 +101,39 @@ class DeskOfThisPool(Desk, frozen=True):
         return found
 
 
+class EdgeThatNumbersBeyondAllRows(EdgeWithoutMiners):
+    """As a captured one does."""
+
+    async def unlisted(
+        self, after: int, tenant_id: int | None, container: str | None, rows_max: int
+    ) -> list[UnlistedWorker]:
+        return [self._made_up]
+
+    async def find_unlisted(self, tenant: str, container: str, unit: str) -> UnlistedWorker | None:
+        return self._made_up
+
+    _made_up = UnlistedWorker(
+        id=1 << 40,
+        tenant_id=1,
+        tenant="acme",
+        container="c01",
+        unit="u1",
+        agent=None,
+        first_seen_at_s=None,
+        new=False,
+    )
+
+
 @asynccontextmanager
-async def running(data_dir: Path) -> AsyncIterator[RunningPool]:
+async def running(
+    data_dir: Path, edge: type[EdgeWithoutMiners] = EdgeWithoutMiners
+) -> AsyncIterator[RunningPool]:
     with held(data_dir):
         store = store_in(data_dir)
         with store.read() as connection:
             pool = RunningPool(Registry(load(connection)))
         hashrates = HashrateBook(pool.registry, trio.current_time())
-        edges = edges_of(EdgeWithoutMiners(pool.registry))
+        edges = edges_of(edge(pool.registry))
         live = Live(pool.registry, hashrates, edges, lambda view: pool.changed.append(view.name))
         async with trio.open_nursery() as nursery:
             pool.store = store
@@ -145,6 +170,15 @@ async def test_a_running_pool_is_changed_at_once_and_the_books_where_none_runs(t
     await command(tmp_path, "tenant.set-status", TenantSetStatus("acme", True))
     shown = await command(tmp_path, "tenant.show", TenantShow("acme"))
     assert (shown["status"], shown["fee_bps"], shown["workers"]) == ("active", 50, 0)
+
+
+async def test_a_machine_that_an_edge_numbers_as_it_likes_costs_no_room(tmp_path: Path) -> None:
+    """A row is made for each number up to the largest: by one of some billions the hub had no memory left."""
+    await command(tmp_path, "tenant.add", TenantAdd("acme", address=ADDRESS))
+    async with running(tmp_path, EdgeThatNumbersBeyondAllRows):
+        (row,) = await command(tmp_path, "worker.list", WorkerList())
+        shown = await command(tmp_path, "worker.show", WorkerShow("acme.c01.u1"))
+    assert (row["name"], shown["name"]) == ("acme.c01.u1", "acme.c01.u1")
 
 
 async def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
