@@ -31,7 +31,8 @@ ROOMS = {
         "sv2",
         "miners upstream",
         "messages",
-        "difficulty job tallies json_depth unreadable paced histogram _engine",
+        "difficulty job tallies json_depth unreadable paced histogram",
+        "figures _engine",
     ),
     "payouts": (
         "reports",
@@ -157,6 +158,7 @@ SANS_IO = (
     "job",
     "json_depth",
     "unreadable",
+    "figures",
     "tallies",
     "histogram",
     "miners/session",

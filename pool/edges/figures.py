@@ -11,15 +11,27 @@ those of the settings. Must not know: where the figures are from, who reads them
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
+from stratum.figures import Count, Seconds
 from stratum.histogram import Histogram
 from stratum.miners.firmware import Family
 from stratum.miners.uncharged import Uncharged
 from stratum.upstream.shares import RejectReason, SubmitVerdict
 
+# Of one process. More are not its own: who has taken over a site invents them.
+KINDS_MAX: Final = 1_024  # reasons, kinds, families: a hundred there are
+NODES_MAX: Final = 64  # by the settings 16
+ANSWERS_MAX: Final = 4_096  # upstreams there may be 64, and of each nine answers
+WORD_CHARS_MAX: Final = 200
+WORDS_CHARS_MAX: Final = 1_000  # of a sentence
+
+Word = Annotated[str, Meta(max_length=WORD_CHARS_MAX)]
+Words = Annotated[str, Meta(max_length=WORDS_CHARS_MAX)]
+Counts = Annotated[dict[Word, Count], Meta(max_length=KINDS_MAX)]
 Answer = tuple[int, SubmitVerdict, RejectReason | None]  # of which upstream, what it said, and why
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -28,46 +40,46 @@ _Value = TypeVar("_Value")
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A bitcoind."""
 
-    name: str
+    name: Word
     up: bool
-    reason: str  # why it is not
+    reason: Words  # why it is not
     current: bool  # it is mined on
-    tip_height: int | None  # None: it was never up
+    tip_height: Count | None  # None: it was never up
     template_times: Histogram
 
 
 class Sv2Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Of Stratum V2."""
 
-    connections: int = 0  # now
-    channels: int = 0  # now
-    handshakes: int = 0
+    connections: Count = 0  # now
+    channels: Count = 0  # now
+    handshakes: Count = 0
 
 
 class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Counts are since the start."""
 
-    sessions: dict[str, int]  # now, by standing
-    ended: dict[str, int]  # connections, by why
-    moved: dict[str, int]  # machines, by how
-    firmware: dict[str, Family]
+    sessions: Counts  # now, by standing
+    ended: Counts  # connections, by why
+    moved: Counts  # machines, by how
+    firmware: Annotated[dict[Word, Family], Meta(max_length=KINDS_MAX)]
     sv2: Sv2Figures = Sv2Figures()
-    uncharged: list[int]  # as stratum.miners.uncharged counts
-    unresolved: int  # shares that were forwarded and have no answer yet
-    answers: dict[Answer, int]  # shares
+    uncharged: list[Count]  # as stratum.miners.uncharged counts
+    unresolved: Count  # shares that were forwarded and have no answer yet
+    answers: Annotated[dict[Answer, Count], Meta(max_length=ANSWERS_MAX)]  # shares
     acknowledgements: Histogram
     commits: Histogram
     distributions: Histogram  # of work on another block
-    nodes: tuple[NodeFigures, ...]
-    without_node_s: float | None  # for how long none of them answers; None while one does
-    template_age_s: float | None  # None: none has come yet
-    template_height: int | None
-    commit_age_s: float | None  # of the one that is under way
+    nodes: Annotated[tuple[NodeFigures, ...], Meta(max_length=NODES_MAX)]
+    without_node_s: Seconds | None  # for how long none of them answers; None while one does
+    template_age_s: Seconds | None  # None: none has come yet
+    template_height: Count | None
+    commit_age_s: Seconds | None  # of the one that is under way
     journal_failed: bool
-    unfolded: int  # batches that the books have not taken
-    unfolded_age_s: float | None  # of the oldest
-    refuses: str | None  # why nobody is let in
-    listeners: int  # that are open
+    unfolded: Count  # batches that the books have not taken
+    unfolded_age_s: Seconds | None  # of the oldest
+    refuses: Words | None  # why nobody is let in
+    listeners: Count  # that are open
 
 
 class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ import trio
 
 from pool.edges.edge import Edge
 from pool.link import LinkClosed
+from pool.questions import AnsweredWithError
 from stratum.miners.traces.traces import (
     KEPT_BYTES_MAX,
     TRACES_MAX,
@@ -98,8 +99,8 @@ class EdgesTraces:
             try:
                 numbers.append(await it.start_trace(name, address, seconds))
                 full = full or numbers[-1] is None
-            except LinkClosed:
-                numbers.append(None)  # no machine comes there now
+            except (LinkClosed, AnsweredWithError):
+                numbers.append(None)  # no machine comes there now, or whoever is there does not say
         if full:
             raise TooManyTraces(FULL)  # those that began end when nobody reads them
         self._number += 1
@@ -118,7 +119,7 @@ class EdgesTraces:
 async def _view(edge: Edge, number: int, after: int) -> TraceView | None:
     try:
         return await edge.trace(number, after)
-    except LinkClosed:
+    except (LinkClosed, AnsweredWithError):
         return None  # it is over there
 
 

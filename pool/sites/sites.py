@@ -10,11 +10,10 @@ nothing but a question that nobody answers. Must not know: miners, what the book
 
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-import msgspec
 import structlog
 import trio
 
@@ -31,7 +30,6 @@ from pool.chain.node_set import NodeSet
 from pool.chain.price_history import PriceHistory
 from pool.config import BadConfig, PoolConfig
 from pool.edges.edge import Edge
-from pool.edges.figures import NOBODY, EdgeFigures, merged
 from pool.fleet.registry import (
     ContainerRecord,
     KnownMachine,
@@ -45,14 +43,13 @@ from pool.journal.inbox import Want
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.link import LinkClosed
-from pool.orders.mining import Assigned, EdgeMining
 from pool.power.control.control import Reach
 from pool.power.control.runner import Machines
-from pool.questions import AnsweredWithError, asking, by_name
+from pool.questions import AnsweredWithError, asking
 from pool.sites.access import access
 from pool.sites.answers import Answers
+from pool.sites.believed import believed
 from pool.sites.heard_blocks import HeardBlocks
-from pool.sites.known_at_site import assigned_of
 from pool.sites.left_blocks import LeftBlocks
 from pool.sites.nats import subjects
 from pool.sites.nats.client import ConnectionState
@@ -297,37 +294,10 @@ class Sites:
         for name in sorted(there - self._lines.keys()):
             self._lines[name] = line = self._line_to(name)
             self._tasks.start_soon(line.run)
-        self.edges[:] = [self._believed(self._lines[name]) for name in sorted(self._lines)]
-
-    def _believed(self, line: SiteLine) -> Edge:
-        """Who answers there: figures that add up with others', and machines that are its to speak of; and it
-        hears of no others."""
-        asked = line.edge
-
-        async def figures() -> EdgeFigures:
-            said = await asked.figures()
-            try:
-                merged((NOBODY, said))
-            except (ValueError, TypeError, AssertionError, IndexError) as error:
-                raise AnsweredWithError(f"its figures are none: {error}") from None
-            return said
-
-        async def mining() -> EdgeMining:
-            said = await asked.mining()
-            mine = (it for it in said.machines if self._has(line.name, it.tenant, it.container))
-            return msgspec.structs.replace(said, machines=tuple(mine))
-
-        async def assign(assigned: Assigned) -> None:
-            record = self.remote.record(line.name)
-            await asked.assign(Assigned() if record is None else assigned_of(assigned, record))
-
-        believed: dict[str, Callable[..., Awaitable[Any]]] = {
-            "figures": figures,
-            "mining": mining,
-            "assign": assign,
-        }
-        edge: Edge = by_name(Edge, lambda name: believed.get(name) or getattr(asked, name))
-        return edge
+        self.edges[:] = [
+            believed(self._lines[name].edge, partial(self.remote.record, name))
+            for name in sorted(self._lines)
+        ]
 
     def _line_to(self, name: str) -> SiteLine:
         replies = Replies(self._connection, subjects.answers_of(name))

@@ -5,6 +5,8 @@ Must not know: where it is shown, and how it is found out.
 
 import msgspec
 
+from stratum.figures import Count, Seconds
+
 
 class EndpointStatus(msgspec.Struct, frozen=True):
     """One address of an upstream: idle, trying, up or down; why, where it is not up; since how long."""
@@ -12,7 +14,7 @@ class EndpointStatus(msgspec.Struct, frozen=True):
     address: str
     state: str
     reason: str
-    age_s: float
+    age_s: Seconds
 
 
 class UpstreamStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,11 +24,11 @@ class UpstreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     order_id: int | None
     number: int  # of the channel
     serving: str | None  # address of the endpoint, None where none serves
-    since_s: float  # how long it serves, or none does
+    since_s: Seconds  # how long it serves, or none does
     endpoints: tuple[EndpointStatus, ...]
-    sessions: int
+    sessions: Count
     prefix_bytes: int  # of extranonce2: one for each session
     miner_bytes: int
     limits: str  # who will not mine on it and what else that means, in words
-    unanswered: int  # shares that were sent and have no answer yet
+    unanswered: Count  # shares that were sent and have no answer yet
     diverted: bool  # its miners are on the fallback channel

@@ -18,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from stratum.figures import Count
+
 KINDS_MAX: Final = 256  # a large site has a dozen; 1 KB each, twice
 ORDERS_MAX: Final = 8  # of requests, and masks, of one kind: what comes later is counted as OTHER
 NAME_CHARS_MAX: Final = 48
@@ -50,9 +52,9 @@ def family_of(name: str) -> str:
 class Family(msgspec.Struct):
     """What all kinds of one did since the start, those that are forgotten too."""
 
-    here: int = 0  # sessions, now
-    accepted: int = 0  # shares
-    rejected: int = 0  # shares
+    here: Count = 0  # sessions, now
+    accepted: Count = 0  # shares
+    rejected: Count = 0  # shares
 
 
 class Firmware(msgspec.Struct, kw_only=True):

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from stratum.figures import Count
 from stratum.miners.traces.line_words import LineWords
 
 TRACES_MAX: Final = 8  # people that look at the same time
@@ -35,9 +36,9 @@ class TooManyTraces(Exception):
 class TracedLine(msgspec.Struct, frozen=True, kw_only=True):
     """`way` is in (from the miner), out, or note (from nobody: what became of the connection)."""
 
-    number: int
-    at_ms: int  # since 1970
-    connection: int
+    number: Count
+    at_ms: Count  # since 1970
+    connection: Count
     address: str
     way: str
     text: str
@@ -53,7 +54,7 @@ class TraceView(msgspec.Struct, frozen=True, kw_only=True):
     """What a trace has after a line; `missed` were there and had to leave."""
 
     lines: tuple[TracedLine, ...]
-    missed: int
+    missed: Count
 
 
 class Trace:
