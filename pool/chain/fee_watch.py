@@ -7,7 +7,7 @@ priced on no basis: before there ever was one, the first job waits for it a mome
 Must not know: prices and tenants.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -114,7 +114,15 @@ async def recent_fees(node: Node, blocks: int = FEE_BASIS_BLOCKS) -> tuple[Block
     tip = await node.tip_height()
     if tip == 0:
         return (await fees_at(node, 0),)
-    return tuple([await fees_at(node, height) for height in range(tip, max(0, tip - blocks), -1)])
+    fees = tuple([await fees_at(node, height) for height in range(tip, max(0, tip - blocks), -1)])
+    check_blocks(fees)
+    return fees
+
+
+def check_blocks(fees: Sequence[BlockFees]) -> None:
+    """Each is another one. Raises NodeSpokeNonsense."""
+    if len({it.hash for it in fees}) < len(fees):
+        raise NodeSpokeNonsense("getblockstats answered the same block for two heights")
 
 
 async def fees_at(node: Node, height: int) -> BlockFees:

@@ -16,9 +16,9 @@ import msgspec
 
 from payouts.rates import FEE_BASIS_BLOCKS, BadRate, BlockFees, fee_basis_sat
 from pool.chain.difficulties import SETTLED_BLOCKS, WANTED_MAX, put
-from pool.chain.fee_watch import fees_at
+from pool.chain.fee_watch import check_blocks, fees_at
 from pool.chain.nodes import Node
-from pool.chain.rpc import RpcError
+from pool.chain.rpc import NodeSpokeNonsense, RpcError
 
 FEES_MAX: Final = 2 * 4_032  # blocks of which they are known: a site that was alone for a month, and another
 LISTS_MAX: Final = 1_024
@@ -94,6 +94,12 @@ class PaidFees:
                     with self._lock:
                         put(self._fees, height, known, FEES_MAX)
             found.append(known)
+        try:
+            check_blocks(found)
+        except NodeSpokeNonsense:
+            for it in found:  # which of them are right nobody knows
+                self._fees.pop(it.height, None)
+            raise
         header = await node.header(found[-1].hash)
         at_s = int.from_bytes(header[68:72], "little")
         return Paid(fees_sat=fee_basis_sat(found), at_s=at_s, settled=top <= tip - SETTLED_BLOCKS)

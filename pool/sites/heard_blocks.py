@@ -19,7 +19,7 @@ from pool.chain.nodes import Node
 from pool.chain.rpc import NodeError
 from pool.sites.nats.blocks import Blocks
 from pool.sites.nats.connection import Connection
-from stratum.difficulty import target_from_nbits
+from stratum.difficulty import BadTarget, target_from_nbits
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class HeardBlocks:
                     header = await node.header(best)
                     target = target_from_nbits(int.from_bytes(header[72:76], "little"))
                     self.easiest_target = min(EASIER_MAX * target, easiest)
-            except NodeError as error:
+            except (NodeError, BadTarget) as error:
                 log.warning("easiest_target_not_known", node=node.name, reason=str(error))
             await trio.sleep(LOOK_S)
 

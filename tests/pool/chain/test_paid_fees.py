@@ -1,11 +1,14 @@
 """What blocks paid, held against a list that somebody else's node gave."""
 
+from typing import Any
+
 import pytest
 
 from payouts.rates import FEE_BASIS_BLOCKS, BlockFees
 from pool.chain.fee_watch import recent_fees
 from pool.chain.nodes import Node
 from pool.chain.paid_fees import PaidFees, heights_of, misshapen
+from pool.chain.rpc import NodeSpokeNonsense
 from tests.fakes.bitcoinds import LongChain
 
 NOW_S = 1_700_000_000
@@ -67,6 +70,25 @@ async def test_lists_an_hour_apart_are_a_few_questions_more() -> None:
         assert known is not None
         assert (known.fees_sat, known.at_s, known.settled) == (6_000_000, fake.time_at(top), True)
     assert fake.methods().count("getblockstats") == FEE_BASIS_BLOCKS + 36
+
+
+class NodeWithOneBlockForAllHeights(LongChain):
+    lies = True
+
+    async def _getblockstats(self, height: int, stats: list[str]) -> dict[str, Any]:
+        told = await super()._getblockstats(height, stats)
+        return told | {"blockhash": f"{1:064x}"} if self.lies else told
+
+
+async def test_a_list_that_has_a_block_twice_is_no_answer_and_nothing_of_it_is_kept() -> None:
+    """Neither to who prices by it nor to who holds others against it: it is no basis, and ended both."""
+    fake, paid = NodeWithOneBlockForAllHeights(height=TIP, tip_at_s=NOW_S, usual=0x17034219), PaidFees()
+    with pytest.raises(NodeSpokeNonsense, match="the same block for two heights"):
+        await recent_fees(node_of(fake))
+    with pytest.raises(NodeSpokeNonsense, match="the same block for two heights"):
+        await paid.list_of(node_of(fake), TIP)
+    fake.lies = False
+    assert await paid.list_of(node_of(fake), TIP) is not None
 
 
 async def test_what_a_node_has_thrown_away_another_one_may_have() -> None:
