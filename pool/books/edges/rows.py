@@ -26,10 +26,12 @@ from pool.fleet.edge_names import NAME_WORDS, is_edge_name
 from pool.fleet.registry import AGENT_CHARS_MAX, NAME_CHARS_MAX
 from pool.fleet.rows import RegistryError
 from pool.journal.records import Machine
+from pool.reports.figures import visible
 
 PARTS: Final = 256  # of all numbers: the hub's is 0
 PLACES_MAX: Final = 1_000  # of an edge: containers of a large site, or tenants
 THS_MAX: Final = 10**9
+HELD_CHARS_MAX: Final = 2_000  # of why, with what an edge says in it
 # A site whose line is down serves on with the part that it has, for as long as its terms hold: a week; it may
 # be a month before somebody has taken it off the mains.
 PART_RESTS_S: Final = 30 * 86_400
@@ -214,9 +216,11 @@ def release_edge(connection: Connection, name: str) -> EdgeRecord:
 
 
 def hold_edge(connection: Connection, writer: str, words: str, now_s: int) -> None:
-    """The books take nothing more of that journal, until somebody has looked; the first reason stays."""
+    """The books take nothing more of that journal, until somebody has looked; the first reason stays. What an
+    edge has put into the words is made visible: it may be what no database takes."""
     mine = (edges.c.writer == writer) & edges.c.held.is_(None)
-    connection.execute(update(edges).where(mine).values(held=words, held_at_s=now_s))
+    held = visible(words)[:HELD_CHARS_MAX]
+    connection.execute(update(edges).where(mine).values(held=held, held_at_s=now_s))
 
 
 def ended_writers(connection: Connection, *, since_s: int) -> list[tuple[EdgeRecord, str]]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
+import msgspec
 import numpy as np
 import pytest
 import trio
@@ -429,6 +430,41 @@ async def test_what_an_edge_may_not_say_holds_it_in_words_and_nobody_else(hub: H
         raise AssertionError(edge.held)
     await hub.folding.fold()
     assert (await hub.begin(NORTH, north)).held == edge.held, "it serves all the same"
+
+
+@pytest.mark.parametrize("name", ["bor\0ealis.c01.u1", "acme.c\x001.u1", "acme.c01.u\0"])
+async def test_a_name_that_no_database_takes_holds_the_edge_and_nobody_else(hub: Hub, name: str) -> None:
+    """PostgreSQL takes no NUL, also of the words why: nobody's journal was booked any more."""
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    north.share(name, 4)
+    south.share("acme.c02.u1", 2)
+    await hub.send(NORTH, granted, north)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    assert (hub.shares(), hub.edge(SOUTH).held) == ({"acme.c02.u1": 2}, None)
+    assert hub.edge(NORTH).held is not None
+
+
+@pytest.mark.parametrize("journal", ["the books", "its copy"])
+async def test_a_price_of_an_upstream_that_no_database_takes_holds_the_edge_alone(
+    hub: Hub, journal: str
+) -> None:
+    """Told in the words why, by whoever finds it."""
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    assert north.rate is not None
+    if journal == "the books":
+        north.rate = msgspec.structs.replace(north.rate, number=77, upstream="up\0", order="\0")
+        north.share("acme.c01.u1", 4)
+    else:
+        north.log.append(msgspec.msgpack.encode({"\0": 1, "type": "\0"}), north.moment_s, 0)
+    south.share("acme.c02.u1", 2)
+    await hub.send(NORTH, granted, north)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    assert (hub.shares(), hub.edge(SOUTH).held) == ({"acme.c02.u1": 2}, None)
+    assert hub.edge(NORTH).held is not None
 
 
 async def test_who_was_let_count_for_more_is_taken_on_when_somebody_has_looked(hub: Hub) -> None:
