@@ -86,6 +86,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry | None = None
 
 
+def in_words(said: str) -> str:
+    """Of a machine, or of who speaks for it: cut, and without what no screen and no database takes."""
+    return "".join(it for it in said if it.isprintable())[:WORDS_CHARS_MAX]
+
+
 class MachineControl(Protocol):
     """Whoever reaches the machines, of this site or of all."""
 

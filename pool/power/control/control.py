@@ -20,7 +20,16 @@ import trio
 from pool.books.database_waits import when_it_answers
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.link import LinkClosed
-from pool.power.control.contract import ASKED_MAX, Action, Answer, Answered, Asked, Firmware, MachineName
+from pool.power.control.contract import (
+    ASKED_MAX,
+    Action,
+    Answer,
+    Answered,
+    Asked,
+    Firmware,
+    MachineName,
+    in_words,
+)
 from pool.power.control.held import HELD_MAX, Standing
 from pool.power.control.network import AT_ONCE, MACHINE_S, Order, Reached
 from pool.power.control.passwords import EVERYWHERE, Sealed, container_scope
@@ -312,10 +321,10 @@ def _reached(name: MachineName, looked: _Looked, peer: Peer | None) -> Reached |
 
 
 def _take(answers: dict[MachineName, Answered], it: Answered) -> None:
-    """The one that counts, of all who answer for a machine."""
+    """The one that counts, of all who answer for a machine. Its words go into the books."""
     before = answers.get(it.machine)
     if before is None or _COUNTS.index(it.answer) < _COUNTS.index(before.answer):
-        answers[it.machine] = it
+        answers[it.machine] = msgspec.structs.replace(it, words=in_words(it.words))
 
 
 def _unreached(it: Asked, words: str) -> Answered:
@@ -323,4 +332,4 @@ def _unreached(it: Asked, words: str) -> Answered:
 
 
 def _answer(order: Order, answer: Answer, words: str) -> Answered:
-    return Answered(machine=order.reached.machine, answer=answer, words=words[:200])
+    return Answered(machine=order.reached.machine, answer=answer, words=words)

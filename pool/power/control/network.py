@@ -16,13 +16,13 @@ import trio
 
 from pool.power.control.contract import (
     PERCENT_MIN,
-    WORDS_CHARS_MAX,
     Action,
     Answer,
     Answered,
     Firmware,
     MachineName,
     Telemetry,
+    in_words,
 )
 from pool.power.control.firmware import (
     Antminer,
@@ -202,8 +202,8 @@ async def _told(order: Order, vendor: Vendor, telling: Telling) -> tuple[Answer,
 
 
 def _answered(order: Order, answer: Answer, words: str, telemetry: Telemetry | None = None) -> Answered:
-    shown = "".join(it for it in words if it.isprintable())[:WORDS_CHARS_MAX]
-    return Answered(machine=order.reached.machine, answer=answer, words=shown, telemetry=telemetry)
+    machine = order.reached.machine
+    return Answered(machine=machine, answer=answer, words=in_words(words), telemetry=telemetry)
 
 
 def _without(words: str, credential: Credential | None) -> str:

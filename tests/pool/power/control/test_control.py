@@ -13,7 +13,15 @@ from pool.books.store import Store
 from pool.link import LinkClosed
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.batches import Answers
-from pool.power.control.contract import Action, Answer, Answered, Asked, Firmware, MachineName
+from pool.power.control.contract import (
+    WORDS_CHARS_MAX,
+    Action,
+    Answer,
+    Answered,
+    Asked,
+    Firmware,
+    MachineName,
+)
 from pool.power.control.control import Control, Reach
 from pool.power.control.firmware import Credential
 from pool.power.control.held import Standing
@@ -211,6 +219,33 @@ async def test_a_captured_edge_says_nothing_of_anothers_machines(
     (answered,) = await control(books, captured).control(pause(1))
     assert answered.machine == name_of(1)
     assert answered.answer is Answer.UNKNOWN
+
+
+class SiteThatSaysWhatNoDatabaseTakes(SiteThatIsGone):
+    """A captured edge, of its own machines."""
+
+    async def begin(self, orders: tuple[Order, ...]) -> int:
+        if not self._hears:
+            raise AnsweredWithError("\0" * 300)
+        return await super().begin(orders)
+
+    async def answers(self, batch: int, after: int) -> Answers:
+        return Answers(
+            answered=(Answered(machine=name_of(1), answer=Answer.REFUSED, words="no\0\n" * 1_000),), over=True
+        )
+
+
+@pytest.mark.parametrize("hears", [False, True])
+async def test_what_a_captured_edge_says_of_its_machines_can_be_written_down(
+    hears: bool, books: Store, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Each step of an event has it. While it could not be written no event of any site went on."""
+    site = Site(nursery, tmp_path)
+    site.mines_from = {"u1": ("10.0.0.1", "bosminer 1")}
+    captured = Reach("north", lambda *place: True, site.peers, SiteThatSaysWhatNoDatabaseTakes(hears=hears))
+    (answered,) = await control(books, captured).control(pause(1))
+    assert answered.words.isprintable()
+    assert 0 < len(answered.words) <= WORDS_CHARS_MAX
 
 
 async def test_a_site_that_does_not_say_where_machines_mine_from_is_told_by_hand_alone(
