@@ -27,6 +27,7 @@ from payouts.schemas.energy import power_tariff_hours, power_tariff_tiers, power
 
 J_PER_KWH: Final = 3_600_000
 HOUR_S: Final = 3600
+HOUR_MAX: Final = 70_389_527  # since 1970: the last of the year 9999
 MICRO: Final = 10**6
 PRICE_MICRO_MAX: Final = 10**12  # a million units for a kWh: no currency's, and products stay small
 HOURS_MAX: Final = 8_784  # of a file: a leap year
@@ -82,8 +83,8 @@ class NewTariff(msgspec.Struct, frozen=True, kw_only=True):
             raise BadTariff(f"a tariff has {TIERS_MAX} tiers at most")
         if self.tiers and (min(self.tiers) != 0 or max(self.tiers) > TIER_KWH_MAX):
             raise BadTariff("the first tier begins at 0 kWh")
-        if self.hours and min(self.hours) < 0:
-            raise BadTariff("an hour before 1970")
+        if self.hours and not 0 <= min(self.hours) <= max(self.hours) <= HOUR_MAX:
+            raise BadTariff("an hour before 1970, or after the year 9999")
         _check_validity(self.from_s, self.until_s)
 
 

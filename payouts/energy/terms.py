@@ -37,7 +37,8 @@ class HostingTerms(msgspec.Struct, frozen=True, kw_only=True):
     grid_operator_bps: int = 0
 
     def __post_init__(self) -> None:
-        if (self.charge is Charge.FEE) != (self.fee_micro is not None and self.currency is not None):
+        fee = self.charge is Charge.FEE
+        if {self.fee_micro is not None, self.currency is not None} != {fee}:
             raise BadTariff("a fee has a price and a currency, and nothing else has")
         if self.fee_micro is not None:
             check_price(self.fee_micro)

@@ -68,7 +68,13 @@ def address_list(desk: Desk, it: AddressList) -> Page[MachineAddress]:
 def address_set(desk: OperatorDesk, it: AddressSet) -> MachineAddress:
     tenant, container, unit = machine_named(it.machine)
     new = valid(lambda: checked(tenant, container, unit, it.address, it.port, it.firmware))
-    desk.write(lambda connection: set_address(connection, new, by=desk.by, now_s=wall_s()))
+
+    def change(connection: Connection) -> None:
+        if new.address is None and new.firmware is None and find_address(connection, new.machine) is None:
+            raise RegistryError(f"{it.machine:.80}: nothing is said of it, and nothing was before")
+        set_address(connection, new, by=desk.by, now_s=wall_s())
+
+    desk.write(change)
     return new
 
 

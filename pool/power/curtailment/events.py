@@ -23,6 +23,7 @@ from pool.power.curtailment.schema import SOURCES, TARGETS, power_event_steps, p
 from pool.power.curtailment.states import ENDED, EventState, check_event
 
 RAMP_S_MAX: Final = 4 * 3_600
+BEGINS_MAX_S: Final = 253_402_300_799  # the last second of the year 9999
 WATTS_MAX: Final = 10**13  # ten times the power of all sites there are
 PRICE_MSAT_MAX: Final = 10**12  # of a kWh: 10 BTC
 BPS: Final = 10_000
@@ -66,8 +67,8 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"{value} is nothing that {self.target} can be asked for with")
         if not 0 <= self.ramp_s <= RAMP_S_MAX:
             raise ValueError(f"a ramp is 0 to {RAMP_S_MAX} s")
-        if self.from_s < 0:
-            raise ValueError("an event begins after 1970")
+        if not 0 <= self.from_s <= BEGINS_MAX_S:
+            raise ValueError("an event begins after 1970, and before the year 10000")
         self.durations.check(self.from_s, self.ends_s)
 
     @property
