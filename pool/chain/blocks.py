@@ -36,6 +36,7 @@ log = structlog.get_logger()
 # A disk that hangs must not cost the block: one second of delay orphans about one block in 600. So long it is
 # waited for to take the block; and then, while the block is at the nodes, to sync it.
 DISK_TIMEOUT_S: Final = 1.0
+FILES_AT_ONCE: Final = 40  # written: a disk that hangs keeps a thread for each
 RETRY_MIN_S: Final = 0.05  # a node that restarts is worth a few quick tries
 RETRY_MAX_S: Final = 5.0
 # With another chain this far ahead the block will not become part of the best one.
@@ -229,6 +230,8 @@ class BlockSubmitter:
         self.directory = blocks_directory(data_dir)
         self._tip_height = tip_height
         self._mine = mine
+        # Of its own: all others may wait for a database, or for a name server.
+        self._threads = trio.CapacityLimiter(FILES_AT_ONCE)
         self._first: dict[bytes, str] = {}  # by parent: the block of ours that nodes may prefer
 
     async def submit(
@@ -303,7 +306,12 @@ class BlockSubmitter:
         with trio.CancelScope(deadline=trio.current_time() + DISK_TIMEOUT_S, shield=True):
             try:
                 await trio.to_thread.run_sync(
-                    _write_durably, self._path(height, hash_hex), content, written, abandon_on_cancel=True
+                    _write_durably,
+                    self._path(height, hash_hex),
+                    content,
+                    written,
+                    abandon_on_cancel=True,
+                    limiter=self._threads,
                 )
             except (OSError, RuntimeError) as error:  # the latter where the system has no thread left
                 failure = str(error)
@@ -348,7 +356,7 @@ class BlockSubmitter:
         path = self._path(height, hash_hex)
         suffix = SubmitState.ACCEPTED.value if state is SubmitState.DUPLICATE else state.value
         try:
-            await trio.to_thread.run_sync(path.rename, path.with_suffix(f".{suffix}"))
+            await trio.to_thread.run_sync(path.rename, path.with_suffix(f".{suffix}"), limiter=self._threads)
         except OSError as error:
             log.error("block_result_not_stored", height=height, hash=hash_hex, reason=str(error))
 

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -121,7 +120,7 @@ def _guarded(
             try:
                 request.state.token = recognised(request, authentication, sessions)
                 if route.access is Access.SCRAPER:
-                    words = await _not_to_scrape(request, authentication)
+                    words = await _not_to_scrape(request, callers)
                 elif route.least is not None:
                     request.state.again = partial(
                         _who, route.least, request, authentication, sessions, callers
@@ -185,9 +184,8 @@ def asked_by_our_page(request: Request) -> None:
         raise NotPermitted("a browser's request is taken from the pool's own page alone")
 
 
-async def _not_to_scrape(request: Request, authentication: Authentication) -> str | None:
-    address = request.state.caller.address
-    caller = await trio.to_thread.run_sync(authentication.caller, request.state.token, address)
+async def _not_to_scrape(request: Request, callers: Callers) -> str | None:
+    caller = await callers.who(request.state.token, request.state.caller.address, holds_s=0.0)
     return None if caller.may_scrape else f"{caller.name} may not see the pool's metrics"
 
 

@@ -29,6 +29,7 @@ from pool.people.authentication import Authentication, WrongToken
 from pool.people.roles import Caller, NotPermitted, Role
 from pool.people.sessions import LIFE_S, Sessions
 from pool.web.access import COOKIE, Access, Told, WebRoute, asked_by_our_page, recognised, session_shown
+from pool.web.callers import THREADS_MAX
 from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
@@ -64,9 +65,11 @@ SESSION: Final = Told(words="Who asks.", result=Session)
 def login_routes(
     authentication: Authentication, sessions: Sessions, wall_clock: Callable[[], float] = time.time
 ) -> tuple[WebRoute, ...]:
+    threads = trio.CapacityLimiter(THREADS_MAX)
+
     async def known(number: int, request: Request) -> Caller:
         return await trio.to_thread.run_sync(
-            partial(authentication.caller, number, request.state.caller.address)
+            authentication.caller, number, request.state.caller.address, limiter=threads
         )
 
     async def login(request: Request) -> Response:

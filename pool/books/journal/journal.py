@@ -85,6 +85,8 @@ class Journal:
         self._registry, self._log, self._prices = registry, journal_log, prices
         self._submits, self._credits, self._kept = submits, credits, kept
         self._on_commit, self._blocks_stored = on_commit, blocks_stored
+        # Of its own: all others may wait for a database, or for a name server.
+        self._thread = trio.CapacityLimiter(1)
         self.failed = False
         self.durable = False  # the commit that is under way is, and has not heard of it
         self.commits_since_s: float | None = None  # since when one is under way, monotonic
@@ -129,7 +131,7 @@ class Journal:
             self._under_way_s = min([batch.moment_s, *(it.opened_at_s for it in opened)])
             # Not cancellable half-way: a commit that may have happened must be waited for.
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._make_durable, batch)
+                await trio.to_thread.run_sync(self._make_durable, batch, limiter=self._thread)
                 self.durable = False
                 await self._blocks_stored()
             self.commits_since_s = self._under_way_s = None

@@ -47,6 +47,7 @@ from tests.fakes.bitcoinds import (
     truncates_json,
     warms_up,
 )
+from tests.fakes.threads import all_taken
 from tests.histories.solving import a_solution, hash_hex, solve, template_of, work_on
 
 Clock = trio.testing.MockClock
@@ -214,6 +215,12 @@ async def test_a_host_without_a_thread_for_its_file_is_an_alarm_and_the_block_is
         result = await Submission(tmp_path, FakeBitcoind()).submitter.submit(a_solution())
     assert (result.state, result.stored) == (SubmitState.ACCEPTED, False)
     assert "block_not_stored" in [entry["event"] for entry in logs]
+
+
+async def test_its_file_waits_for_no_thread_that_others_have(tmp_path: Path) -> None:
+    all_taken()
+    result = await Submission(tmp_path, FakeBitcoind()).submitter.submit(a_solution())
+    assert (result.state, result.stored) == (SubmitState.ACCEPTED, True)
 
 
 async def test_a_block_that_a_node_may_have_stays_in_its_file_though_the_disk_cannot_sync_it(

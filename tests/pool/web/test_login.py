@@ -1,8 +1,10 @@
 """Logging in on the page: by a right token alone, for this host's own pages, no longer than the token."""
 
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +19,11 @@ from pool.admin.desk import Desk
 from pool.admin.operators import ALONE
 from pool.people.authentication import LOOKED_UP_S, Authentication
 from pool.people.refusals import Refusals
-from pool.people.roles import host_account
+from pool.people.roles import Caller, host_account
 from pool.people.sessions import LIFE_S, Sessions
 from pool.people.wrong_tokens import FREE_TRIES
 from pool.web.access import COOKIE, web_app
+from pool.web.callers import THREADS_MAX
 from pool.web.commands import command_routes
 from pool.web.door import Door
 from pool.web.headers import HEADERS
@@ -91,6 +94,33 @@ async def opened(data_dir: Path) -> AsyncIterator[House]:
                 async with house.browser:
                     yield house
                 nursery.cancel_scope.cancel()
+
+
+async def test_however_many_ask_who_they_are_few_threads_wait_for_the_books(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One customer with his token: it had all threads that others wait for."""
+    async with opened(tmp_path) as house:
+        token, caller = house.token("tina"), house.authentication.caller
+        turn, asking, most = threading.Lock(), 0, 0
+
+        def slowly(number: int, address: str) -> Caller:
+            nonlocal asking, most
+            with turn:
+                asking += 1
+                most = max(most, asking)
+            time.sleep(0.02)
+            with turn:
+                asking -= 1
+            return caller(number, address)
+
+        monkeypatch.setattr(house.authentication, "caller", slowly)
+        bearer = {"authorization": f"Bearer {token}"}
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):  # connections of strangers are few
+                nursery.start_soon(partial(house.browser.get, "/api/v1/session", headers=bearer))
+                nursery.start_soon(house.login, token)
+        assert most <= THREADS_MAX
 
 
 async def test_who_shows_a_token_is_known_by_a_cookie_until_he_leaves(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -25,8 +26,10 @@ from stratum.miners.contracts import Admitted
 from stratum.tallies import MINED, Verdict, merge
 from tests.fakes.disks import DiskThatLoses, disk_full
 from tests.fakes.owners import ConnectionFrom
+from tests.fakes.threads import all_taken
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages.journal import NOW_S, JournalOnStore, tally
+from tests.stages.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -50,9 +53,9 @@ async def test_a_commit_is_durable_before_it_hears_of_it_and_no_longer(
 ) -> None:
     journal, seen, run_sync = booked.journal, list[bool](), trio.to_thread.run_sync
 
-    async def watched(call: Callable[..., object], *args: object) -> None:
+    async def watched(call: Callable[..., object], *args: object, **how: Any) -> None:
         seen.append(journal.durable)
-        await run_sync(call, *args)
+        await run_sync(call, *args, **how)
         seen.append(journal.durable)
 
     monkeypatch.setattr(trio.to_thread, "run_sync", watched)
@@ -60,6 +63,15 @@ async def test_a_commit_is_durable_before_it_hears_of_it_and_no_longer(
         await journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
     assert seen == [False, True] * 2
     assert not journal.durable
+
+
+async def test_a_commit_waits_for_no_thread_that_others_have(booked: JournalOnStore) -> None:
+    """Who shows a token, or whose database does not answer, has one until it does: forty of them, and no
+    share of anybody was acknowledged."""
+    all_taken()
+    with trio.fail_after(PATIENCE_S):
+        await booked.journal.commit(tally(booked.worker("acme.c01.u1"), booked.epoch))
+    assert len(booked.waiting()) == 1
 
 
 @pytest.mark.parametrize("killed", [False, True])
