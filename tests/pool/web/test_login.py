@@ -109,7 +109,7 @@ async def test_however_many_ask_who_they_are_few_threads_wait_for_the_books(
             with turn:
                 asking += 1
                 most = max(most, asking)
-            time.sleep(0.02)
+            time.sleep(0.2)
             with turn:
                 asking -= 1
             return caller(number, address)
