@@ -42,6 +42,7 @@ GLOBAL_VERSION = b"\xfb"
 IN_WITNESS_UTXO = b"\x01"
 IN_PARTIAL_SIG = 0x02  # followed by the public key
 IN_SIGHASH_TYPE = b"\x03"
+SIGHASH_TYPE_BYTES = 4
 IN_FINAL_SCRIPT_SIG = b"\x07"
 IN_FINAL_WITNESS = b"\x08"
 IN_TAP_KEY_SIG = b"\x13"
@@ -200,10 +201,7 @@ def check_psbt(psbt: Psbt, expected: Expected) -> None:
         utxo = fields.get(IN_WITNESS_UTXO)
         if utxo is not None and utxo != witness_utxo(spend):
             raise Quarantined(Flaw.AMOUNT, f"input {position}")
-        wanted = int.from_bytes(fields.get(IN_SIGHASH_TYPE, b""), "little")
-        asks = IN_SIGHASH_TYPE in fields
-        if asks and wanted != SIGHASH_ALL and (wanted != SIGHASH_DEFAULT or spend.script[:2] != P2TR):
-            raise Quarantined(Flaw.SIGHASH, f"input {position} asks for type {wanted}")
+        _check_type(fields.get(IN_SIGHASH_TYPE), spend, position)
         for key, value in fields.items():
             if key[0] == IN_PARTIAL_SIG:
                 _check_der(value, position)
@@ -248,6 +246,17 @@ def _check_script_hash(witness: tuple[bytes, ...], script: bytes, position: int)
         raise Quarantined(Flaw.WITNESS, f"input {position} is not signed")
     for signature in signatures:
         _check_der(signature, position)
+
+
+def _check_type(asked: bytes | None, spend: Spend, position: int) -> None:
+    """What a signature is asked to cover; None: a signer takes it as everything."""
+    if asked is None:
+        return
+    if len(asked) != SIGHASH_TYPE_BYTES:
+        raise Quarantined(Flaw.SIGHASH, f"input {position} asks for a type of {len(asked)} bytes")
+    wanted = int.from_bytes(asked, "little")
+    if wanted != SIGHASH_ALL and (wanted != SIGHASH_DEFAULT or spend.script[:2] != P2TR):
+        raise Quarantined(Flaw.SIGHASH, f"input {position} asks for type {wanted}")
 
 
 def _check_der(signature: bytes, position: int) -> None:

@@ -316,6 +316,8 @@ def test_a_psbt_that_asks_for_or_holds_other_signatures_is_quarantined(wpkh: Giv
         (wpkh, b"\x03", (0).to_bytes(4, "little"), Flaw.SIGHASH),
         (wpkh, b"\x03", (0x81).to_bytes(4, "little"), Flaw.SIGHASH),
         (taproot, b"\x03", (0x83).to_bytes(4, "little"), Flaw.SIGHASH),
+        (wpkh, b"\x03", b"\x02" * 2_000, Flaw.SIGHASH),  # a number that Python does not write
+        (wpkh, b"\x03", b"", Flaw.SIGHASH),
         (wpkh, key, signature[:-1] + b"\x83", Flaw.SIGHASH),
         (taproot, b"\x13", bytes(64) + b"\x02", Flaw.SIGHASH),
         (wpkh, b"\x07", b"\x16" + P2WPKH, Flaw.LEGACY),
