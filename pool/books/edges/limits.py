@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection
 
 from pool.books.edges.prices import EdgePrices, Heard, NotYet
-from pool.books.edges.rows import PARTS, EdgeRecord, edge_of
+from pool.books.edges.rows import PARTS, EdgeRecord, can_be_named, edge_of
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.hour_rows import BEFORE
 from pool.books.journal.positions import Position
@@ -137,6 +137,8 @@ def _check_hours(window: Window) -> None:
 def _check_places(edge: EdgeRecord, window: Window, named: Mapping[int, Machine]) -> list[Machine]:
     """Whoever is counted for, and is named, is the edge's to count for: who that is. Raises StoreError."""
     used = {it.number: it for part in window.parts for it in part.machines}
+    if not all(map(can_be_named, used.values())):
+        raise StoreError(f"the journal has names up to record {window.last.number} that no machine has")
     for number in _used(window):
         if number not in named:
             raise StoreError(f"the journal has shares of machine {number}, and does not name it")

@@ -90,10 +90,14 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def may_count_for(self, machine: Machine) -> bool:
         """Whether it is one of its machines, by a name that a machine can have: its tenant's alone, too."""
-        container, unit, agent = machine.container, machine.unit, machine.agent or ""
-        named = max(len(container), len(unit)) <= NAME_CHARS_MAX and len(agent) <= AGENT_CHARS_MAX
-        named = named and "\0" not in container + unit + agent  # which no database takes
-        return named and self.has(machine.tenant, machine.container)
+        return can_be_named(machine) and self.has(machine.tenant, machine.container)
+
+
+def can_be_named(machine: Machine) -> bool:
+    """Whether a machine that logs in can have its names: there are some that no database takes."""
+    container, unit, agent = machine.container, machine.unit, machine.agent or ""
+    named = max(len(container), len(unit)) <= NAME_CHARS_MAX and len(agent) <= AGENT_CHARS_MAX
+    return named and "\0" not in container + unit + agent
 
 
 def kept_of(edge: EdgeRecord) -> dict[str, Any]:

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 WORDS_CHARS_MAX: Final = 1_000
 # What a database says of values that it does not take: they came from the edge.
 OF_VALUES: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+TOO_MUCH: Final = "54"  # of PostgreSQL: a value that is too long for an index, which is no error of values
 
 
 class EdgeTaker(Taker):
@@ -63,7 +64,7 @@ class EdgeTaker(Taker):
                 return None
             except Exception as error:
                 ours = isinstance(error, LeaseHeld | LeaseLost)
-                if ours or (isinstance(error, SQLAlchemyError) and not isinstance(error, OF_VALUES)):
+                if ours or (isinstance(error, SQLAlchemyError) and not _is_of_values(error)):
                     raise
                 self.wrong = words_of(error)[:WORDS_CHARS_MAX] or type(error).__name__
                 log.error("edge_held", writer=self._inbox.writer, reason=self.wrong)
@@ -88,3 +89,8 @@ class EdgeTaker(Taker):
         with self._store.write() as connection:
             hold_edge(connection, self._inbox.writer, self.wrong, int(self._wall_clock()))
         self._told = True
+
+
+def _is_of_values(error: SQLAlchemyError) -> bool:
+    said = str(getattr(getattr(error, "orig", None), "sqlstate", None))
+    return isinstance(error, OF_VALUES) or said.startswith(TOO_MUCH)

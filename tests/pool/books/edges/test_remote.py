@@ -4,8 +4,10 @@ one edge that is wrong holds up nobody else."""
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -432,9 +434,20 @@ async def test_what_an_edge_may_not_say_holds_it_in_words_and_nobody_else(hub: H
     assert (await hub.begin(NORTH, north)).held == edge.held, "it serves all the same"
 
 
-@pytest.mark.parametrize("name", ["bor\0ealis.c01.u1", "acme.c\x001.u1", "acme.c01.u\0"])
+# That cannot be written any shorter, which PostgreSQL tries.
+LONG: Final = "".join(
+    sorted(map(chr, range(0x4E00, 0x4E00 + 6_000)), key=lambda it: sha256(it.encode()).digest())
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bor\0ealis.c01.u1", "acme.c\x001.u1", "acme.c01.u\0", f"acme.{LONG}.u1", f"acme.c01.{LONG}"],
+    ids=["tenant", "container", "unit", "long container", "long unit"],
+)
 async def test_a_name_that_no_database_takes_holds_the_edge_and_nobody_else(hub: Hub, name: str) -> None:
-    """PostgreSQL takes no NUL, also of the words why: nobody's journal was booked any more."""
+    """PostgreSQL takes no NUL, also of the words why, and none too long for an index: nobody's journal was
+    booked any more."""
     north, south = hub.site(NORTH), hub.site(SOUTH)
     granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
     north.share(name, 4)
@@ -444,6 +457,29 @@ async def test_a_name_that_no_database_takes_holds_the_edge_and_nobody_else(hub:
     await hub.folding.fold()
     assert (hub.shares(), hub.edge(SOUTH).held) == ({"acme.c02.u1": 2}, None)
     assert hub.edge(NORTH).held is not None
+
+
+async def test_a_share_under_way_of_a_key_that_no_index_takes_holds_the_edge_and_nobody_else(
+    hub: Hub,
+) -> None:
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    north.share("acme.c01.u1", 4)
+    assert north.rate is not None
+    noted = Noted(
+        key=b"".join(sha256(bytes([it])).digest() for it in range(256)),
+        worker=north.number("acme.c01.u1"),
+        epoch=north.rate.number,
+        difficulty_log2=16,
+        counted=False,
+        target=b"\1" * 32,
+    )
+    north.say(b"", noted=(noted,))
+    south.share("acme.c02.u1", 2)
+    await hub.send(NORTH, granted, north)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    assert hub.shares()["acme.c02.u1"] == 2
 
 
 @pytest.mark.parametrize("journal", ["the books", "its copy"])
