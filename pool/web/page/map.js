@@ -69,6 +69,7 @@ class SiteMap {
   }
 
   build() {
+    const left = this.tiles.find((it) => it.canvas === document.activeElement);
     const several = new Set(this.map.containers.map((it) => it.tenant)).size > 1;
     this.sight.disconnect();
     this.tiles = this.map.containers.map((it) => new Tile(it, several, (words) => fill(this.told, words)));
@@ -83,6 +84,10 @@ class SiteMap {
     }
     this.order();
     this.count();
+    if (left) {
+      const { tenant, name, units } = left.container;
+      this.tiles.find((it) => it.container.tenant === tenant && it.name === name)?.enter(units[left.at]);
+    }
   }
 
   /** Those that are looked for; with trouble first where that is asked for. */

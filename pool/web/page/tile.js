@@ -58,6 +58,13 @@ export class Tile {
     this.say();
   }
 
+  /** Who was at this machine by keyboard, on a map of before, is at it again. */
+  enter(unit) {
+    if (!this.canvas) this.begin();
+    this.at = Math.max(0, this.container.units.indexOf(unit));
+    this.canvas.focus({ preventScroll: true });
+  }
+
   get name() {
     return this.container.name;
   }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 from pool.web.files import page_files
 from tests.stages.browser import DESK, PAGES, PATIENCE_MS, PHONE, chromium, chromium_path, go, log_in
@@ -125,6 +125,22 @@ def test_the_map_has_a_cell_for_each_machine_and_says_what_it_does_by_keyboard(w
     page.keyboard.press("Enter")
     page.wait_for_selector(".page.machine h1")
     assert page.locator("h1").inner_text() == "acme.c04.r06s02"
+
+
+def test_a_map_that_is_built_anew_throws_nobody_off_the_machine_that_he_is_at(window: Window) -> None:
+    """As at the first news after it was asked for, and whenever machines come."""
+    page = window("vera")
+    news: list[Route] = []
+    page.context.route("**/api/v1/events", lambda it: news.append(it))
+    page.reload()
+    page.wait_for_selector(".tile")
+    page.locator(".tile canvas").nth(3).focus()
+    page.keyboard.press("ArrowDown")
+    page.evaluate("document.activeElement.dataset.before = true")
+    news.pop().continue_()
+    page.wait_for_selector(".tile canvas:focus:not([data-before])")
+    page.keyboard.press("ArrowDown")
+    assert page.locator(".told").inner_text().startswith("acme.c04.r03s01: ")
 
 
 def test_workers_are_searched_filtered_and_sorted(window: Window) -> None:
