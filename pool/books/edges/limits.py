@@ -24,13 +24,14 @@ from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
 from pool.journal.records import Machine, Rate
-from stratum.tallies import MINED, Verdict
+from stratum.tallies import CREDIT, MINED, Verdict
 
 log = structlog.get_logger()
 
 CLOCK_AHEAD_S: Final = 60  # of an edge: what it dates later waits until it is so late here
 BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run faster, and luck is luck
 BURST_S: Final = 600  # of work at once, where it was heard of all the time
+HASH_BYTES: Final = 32
 HASHES_LOG2: Final = 32  # of a share of difficulty 1
 TH: Final = 10**12
 
@@ -108,6 +109,7 @@ class EdgeLimits:
         if window.moment_s > now_s + CLOCK_AHEAD_S:
             raise NotYet(f"the clock of edge {edge.name} is {window.moment_s - now_s} s ahead of ours")
         _check_hours(window)
+        _check_credits(window)
         self.on_machines(_check_places(edge, window, named))
         _check_counts(window, before)
         self._prices.check(connection, window, meanings, named)
@@ -131,6 +133,18 @@ def _check_hours(window: Window) -> None:
         raise StoreError(
             f"the journal dates a record up to {window.last.number} at the hour that has what was booked"
             " before hours were noted"
+        )
+
+
+def _check_credits(window: Window) -> None:
+    """Every engine is told of them, and takes nothing else. Raises StoreError."""
+    blocks = [it.prevhash for part in window.parts for it in part.credited]
+    before = [it for part in window.parts for it in part.credits]
+    blocks += [prevhash for prevhash, _ in before]
+    whole = not any(len(hashes) % CREDIT["hash"].itemsize for _, hashes in before)
+    if not whole or any(len(it) != HASH_BYTES for it in blocks):
+        raise StoreError(
+            f"the journal has credits up to record {window.last.number} on what is no block, or of no shares"
         )
 
 

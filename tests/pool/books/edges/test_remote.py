@@ -23,6 +23,7 @@ from pool.books.edges.leases import EdgeRefused
 from pool.books.edges.remote_edge import AWAY_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
+from pool.books.journal.credit_rows import CreditRows, credits_page
 from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import position_of, positions
@@ -33,7 +34,7 @@ from pool.fleet import registry
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
 from pool.journal.inbox import Inbox, InboxUnusable, Want
-from pool.journal.records import Noted
+from pool.journal.records import Batch, Noted, packed
 from stratum.tallies import RECORD, Verdict
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages import site_journal
@@ -480,6 +481,37 @@ async def test_a_share_under_way_of_a_key_that_no_index_takes_holds_the_edge_and
     await hub.send(SOUTH, other, south)
     await hub.folding.fold()
     assert hub.shares()["acme.c02.u1"] == 2
+
+
+@pytest.mark.parametrize(
+    "credited",
+    [("credited", 31, 0), ("credits", 32, 15), ("credits", 33, 16)],
+    ids=["block", "shares", "before"],
+)
+async def test_credits_that_no_engine_takes_hold_the_edge_and_are_told_to_nobody(
+    hub: Hub, credited: tuple[str, int, int]
+) -> None:
+    """Every process of a pool of upstreams is told of those that there are as it starts: it ended then."""
+    field, of_block, of_shares = credited
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    if field == "credited":
+        north.share("acme.c01.u1", on_block=bytes(of_block))
+    else:
+        north.share("acme.c01.u1")
+        wrong = (bytes(of_block), bytes(of_shares))
+        batch = Batch(moment_s=north.moment_s, accepted=north.accepted, credits=(wrong,))
+        north.log.append(packed(batch), north.moment_s, north.accepted)
+    south.share("acme.c02.u1", 2, on_block=bytes(32))
+    await hub.send(NORTH, granted, north)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+    with hub.store.read() as connection:
+        found = CreditRows(connection)
+        shares = [hashes for it in found.kept for _, hashes in credits_page(connection, it, 0)]
+    assert (found.kept, [len(it) for it in shares]) == ([bytes(32)], [2 * 16])
+    assert (hub.shares()["acme.c02.u1"], hub.edge(SOUTH).held) == (2, None)
+    assert hub.edge(NORTH).held is not None
 
 
 @pytest.mark.parametrize("journal", ["the books", "its copy"])
