@@ -32,6 +32,7 @@ CLOCK_AHEAD_S: Final = 60  # of an edge: what it dates later waits until it is s
 BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run faster, and luck is luck
 BURST_S: Final = 600  # of work at once, where it was heard of all the time
 HASH_BYTES: Final = 32
+DIFFICULTY_LOG2_MAX: Final = 63  # of a row
 HASHES_LOG2: Final = 32  # of a share of difficulty 1
 TH: Final = 10**12
 
@@ -115,10 +116,11 @@ class EdgeLimits:
         self._prices.check(connection, window, meanings, named)
         if window.last.number > self._measured:
             hashes = _hashes(window)
+            done = hashes + _hashes_under_way(window)  # which is there again with what becomes of it
             ths = self._prices.network_ths(window, meanings)
-            if ths is not None and self._network.beyond(hashes, ths, now_s):
+            if ths is not None and self._network.beyond(done, ths, now_s):
                 raise StoreError(
-                    f"the journal has {hashes} hashes up to record {window.last.number}, and all machines of"
+                    f"the journal has {done} hashes up to record {window.last.number}, and all machines of"
                     f" the network, which do {ths} TH/s, have not done so many since what was taken before"
                 )
             self._measured = window.last.number
@@ -202,3 +204,9 @@ def _hashes(window: Window) -> int:
         for (log2, verdict), shares in hour.shares.items()
         if verdict in MINED and log2 + HASHES_LOG2 >= 0
     )
+
+
+def _hashes_under_way(window: Window) -> int:
+    """Behind shares that an upstream has not answered: of an edge that is over they are booked without."""
+    noted = (it.difficulty_log2 for part in window.parts for it in part.noted if not it.counted)
+    return sum(1 << min(log2, DIFFICULTY_LOG2_MAX) + HASHES_LOG2 for log2 in noted if log2 + HASHES_LOG2 >= 0)

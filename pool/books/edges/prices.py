@@ -176,7 +176,8 @@ class EdgePrices:
         """What all of its machines do, by the hardest of these prices' bits, which were looked at; None where
         nobody looks, and on chains whose coins are worth nothing: one machine there may do more than all
         others."""
-        used = (window.used.keys() | window.untaken.keys()) & meanings.keys()
+        under_way = {it.epoch for part in window.parts for it in part.noted}
+        used = (window.used.keys() | window.untaken.keys() | under_way) & meanings.keys()
         if not used or self._history is None or self._history.chain != MAIN:
             return None
         target = min(target_from_nbits(meanings[it].nbits) for it in used)

@@ -38,7 +38,7 @@ from pool.chain.price_history import PriceHistory
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.journal import log
 from pool.journal.beginning import Mark
-from pool.journal.records import Paid
+from pool.journal.records import Noted, Paid
 from pool.orders.rows import add_order
 from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
@@ -206,6 +206,27 @@ async def test_more_work_than_the_whole_network_does_holds_the_edge(hub: PricedH
     assert await hub.sent(site) == {"acme.c01.u1": 1_000}
     assert "all machines of the network, which do 618402828 TH/s" in (hub.edge(NORTH).held or "")
     assert hub.paid_sat() == 232
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("log2", [63, 1 << 62])
+async def test_so_does_what_is_under_way(hub: PricedHub, log2: int) -> None:
+    """Of a journal that is over, each is booked as a share without an answer, by whoever keeps the books."""
+    site = await hub.site_that_begins(NORTH)
+    site.share("acme.c01.u1", 1_000)
+    await hub.sent(site)
+    assert site.rate is not None
+    under_way = Noted(
+        key=bytes(32),
+        worker=site.number("acme.c01.u1"),
+        epoch=site.rate.number,
+        difficulty_log2=log2,
+        counted=False,
+        target=b"\1" * 32,
+    )
+    site.say(b"", noted=(under_way,))
+    await hub.sent(site)
+    assert "all machines of the network, which do 618402828 TH/s" in (hub.edge(NORTH).held or "")
 
 
 @pytest.mark.sqlite_suffices
