@@ -5,7 +5,7 @@ which can be cut, or swallow what it is given. Must not know: the proxy.
 """
 
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from typing import Any
@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from tests.fakes.upstreams import Caller, HonestUpstream, Message, header_hash
+from tests.stages.waiting import until
 
 DIFF1 = 0xFFFF << 208
 MASK = 0x1FFFE000
@@ -176,6 +177,8 @@ class Wire:
         self.carried = 0  # connections
         self._to = port
         self._streams: set[trio.SocketStream] = set()
+        self._whole = trio.Event()
+        self._whole.set()
 
     async def run(self, *, task_status: trio.TaskStatus["Wire"] = trio.TASK_STATUS_IGNORED) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -183,12 +186,16 @@ class Wire:
         task_status.started(self)
         await trio.serve_listeners(self._carry, [listener])
 
-    async def cut(self) -> None:
-        """Every connection breaks, both ends see it."""
+    async def cut(self, seen: Callable[[], bool]) -> None:
+        """Every connection breaks, both ends see it: the next is carried when the far one has `seen` it."""
+        self._whole = trio.Event()
         for stream in list(self._streams):
             await trio.aclose_forcefully(stream)
+        await until(seen)
+        self._whole.set()
 
     async def _carry(self, near: trio.SocketStream) -> None:
+        await self._whole.wait()
         try:
             far = await trio.open_tcp_stream("127.0.0.1", self._to)
         except OSError:

@@ -92,7 +92,7 @@ async def test_a_path_that_breaks_costs_no_share_that_was_sent(
         for times in range(1, 4):
             await fleet.mined(SHARES)
             await until(lambda: proxy.unanswered > 0)
-            await wire.cut()
+            await wire.cut(lambda: not upstream.board.connections)
             await until(lambda times=times: wire.carried > times and serving(proxy) is not None)  # type: ignore[misc]
         await fleet.mined(SHARES)
     good = check_shares(proxy, fleet)
