@@ -8,7 +8,8 @@ from bench.servers import load_measured, pool
 
 SESSIONS: Final = 5_600
 RATES: Final = (500, 1_000, 3_700, 10_000, 20_000, 30_000)
-WARMUP_S, SECONDS = 2.0, 10.0
+# A machine's first two shares are read in turns, which at the highest rate are a backlog of seconds.
+WARMUP_S, SECONDS = 12.0, 10.0
 PERCENTILES: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
 
 
@@ -53,4 +54,4 @@ def section(result: dict[str, Any]) -> Section:
     )
 
 
-PART: Final = Part(title="Latency against rate", seconds=110, run=run, section=section)
+PART: Final = Part(title="Latency against rate", seconds=150, run=run, section=section)
