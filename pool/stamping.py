@@ -20,6 +20,7 @@ import msgspec
 import trio
 
 from payouts.proof.stamps import ANSWER_BYTES_MAX, STAMP_BYTES_MAX, BadStamp, Stamp
+from pool.redirections import leads_nowhere
 from pool.whole_file import write_whole
 
 ANSWER_S: Final = 20.0  # for all of it: calendars gather hashes for a second
@@ -84,7 +85,7 @@ class Calendars:
             transport=transport,
             timeout=ANSWER_S,
             headers={"Accept": MEDIA, "Accept-Encoding": "identity"},
-            event_hooks={"response": [_leads_nowhere]},
+            event_hooks={"response": [leads_nowhere]},
         )
 
     async def aclose(self) -> None:
@@ -159,11 +160,6 @@ class Calendars:
         if len(answer) > ANSWER_BYTES_MAX:
             raise NoAnswer(f"its answer has more than {ANSWER_BYTES_MAX} bytes")
         return bytes(answer)
-
-
-async def _leads_nowhere(response: httpx.Response) -> None:
-    """httpx reads the address of a redirection that nobody follows, and raises what it likes of it."""
-    response.headers.pop("Location", None)
 
 
 class Round(msgspec.Struct, frozen=True):

@@ -89,7 +89,7 @@ ROOMS = {
         "key_file",
         "log_lines settings_file http_server",
         "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
-        "questions md5_crypt short_start",
+        "questions md5_crypt short_start redirections",
     ),
     # Rooms that have rooms: the same within.
     "stratum.miners": (

@@ -97,8 +97,9 @@ class PaidFees:
         try:
             check_blocks(found)
         except NodeSpokeNonsense:
-            for it in found:  # which of them are right nobody knows
-                self._fees.pop(it.height, None)
+            with self._lock:
+                for it in found:  # which of them are right nobody knows
+                    self._fees.pop(it.height, None)
             raise
         header = await node.header(found[-1].hash)
         at_s = int.from_bytes(header[68:72], "little")

@@ -21,6 +21,7 @@ import httpx
 import msgspec
 import trio
 
+from pool.redirections import leads_nowhere
 from stratum.unreadable import NOT_READ
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -138,7 +139,7 @@ class RpcClient:
             headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
             trust_env=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # bitcoind sets none
-            event_hooks={"response": [_leads_nowhere]},
+            event_hooks={"response": [leads_nowhere]},
         )
 
     async def call(
@@ -213,11 +214,6 @@ class RpcClient:
             raise NodeUnreachable(f"cannot connect: {one_line(error)}") from None
         except httpx.TransportError as error:
             raise NodeUnreachable(f"the connection broke: {one_line(error)}") from None
-
-
-async def _leads_nowhere(response: httpx.Response) -> None:
-    """httpx reads the address of a redirection that nobody follows, and raises what it likes of it."""
-    response.headers.pop("Location", None)
 
 
 class _Pieces(msgspec.Struct, frozen=True):

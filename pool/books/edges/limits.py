@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection
 
-from pool.books.edges.prices import EdgePrices, Heard, NotYet
+from pool.books.edges.prices import TH, EdgePrices, Heard, NotYet
 from pool.books.edges.rows import PARTS, EdgeRecord, can_be_named, edge_of
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.hour_rows import BEFORE
@@ -24,6 +24,7 @@ from pool.books.journal.positions import Position
 from pool.books.journal.window import Window, accepted_in
 from pool.books.store import StoreError
 from pool.journal.records import Machine, Rate
+from stratum.difficulty import DIFFICULTY_LOG2_MAX
 from stratum.tallies import CREDIT, MINED, Verdict
 
 log = structlog.get_logger()
@@ -32,9 +33,7 @@ CLOCK_AHEAD_S: Final = 60  # of an edge: what it dates later waits until it is s
 BEYOND: Final = 3, 2  # of its nameplate, before it is told: machines are run faster, and luck is luck
 BURST_S: Final = 600  # of work at once, where it was heard of all the time
 HASH_BYTES: Final = 32
-DIFFICULTY_LOG2_MAX: Final = 63  # of a row
 HASHES_LOG2: Final = 32  # of a share of difficulty 1
-TH: Final = 10**12
 
 
 def nobody_minds(machines: Sequence[Machine]) -> None:

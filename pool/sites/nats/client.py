@@ -183,7 +183,8 @@ class _Speaker(nats.aio.client.Client):
         writers = (getattr(self._transport, name, None) for name in ("_io_writer", "_bare_io_writer"))
         for writer in writers:
             if writer is not None:
-                writer.transport.abort()
+                with contextlib.suppress(Exception):  # of whatever state it is in: the next one is closed too
+                    writer.transport.abort()
 
 
 class Client:
