@@ -2,7 +2,7 @@
 one edge that is wrong holds up nobody else."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -435,6 +435,17 @@ async def test_what_an_edge_may_not_say_holds_it_in_words_and_nobody_else(hub: H
     assert (await hub.begin(NORTH, north)).held == edge.held, "it serves all the same"
 
 
+@asynccontextmanager
+async def two_edges(hub: Hub) -> AsyncIterator[tuple[SiteJournal, SiteJournal]]:
+    """What they say in the block is sent behind it, and taken."""
+    north, south = hub.site(NORTH), hub.site(SOUTH)
+    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
+    yield north, south
+    await hub.send(NORTH, granted, north)
+    await hub.send(SOUTH, other, south)
+    await hub.folding.fold()
+
+
 # That cannot be written any shorter, which PostgreSQL tries.
 LONG: Final = "".join(
     sorted(map(chr, range(0x4E00, 0x4E00 + 6_000)), key=lambda it: sha256(it.encode()).digest())
@@ -449,13 +460,9 @@ LONG: Final = "".join(
 async def test_a_name_that_no_database_takes_holds_the_edge_and_nobody_else(hub: Hub, name: str) -> None:
     """PostgreSQL takes no NUL, also of the words why, and none too long for an index: nobody's journal was
     booked any more."""
-    north, south = hub.site(NORTH), hub.site(SOUTH)
-    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
-    north.share(name, 4)
-    south.share("acme.c02.u1", 2)
-    await hub.send(NORTH, granted, north)
-    await hub.send(SOUTH, other, south)
-    await hub.folding.fold()
+    async with two_edges(hub) as (north, south):
+        north.share(name, 4)
+        south.share("acme.c02.u1", 2)
     assert (hub.shares(), hub.edge(SOUTH).held) == ({"acme.c02.u1": 2}, None)
     assert hub.edge(NORTH).held is not None
 
@@ -463,23 +470,19 @@ async def test_a_name_that_no_database_takes_holds_the_edge_and_nobody_else(hub:
 async def test_a_share_under_way_of_a_key_that_no_index_takes_holds_the_edge_and_nobody_else(
     hub: Hub,
 ) -> None:
-    north, south = hub.site(NORTH), hub.site(SOUTH)
-    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
-    north.share("acme.c01.u1", 4)
-    assert north.rate is not None
-    noted = Noted(
-        key=b"".join(sha256(bytes([it])).digest() for it in range(256)),
-        worker=north.number("acme.c01.u1"),
-        epoch=north.rate.number,
-        difficulty_log2=16,
-        counted=False,
-        target=b"\1" * 32,
-    )
-    north.say(b"", noted=(noted,))
-    south.share("acme.c02.u1", 2)
-    await hub.send(NORTH, granted, north)
-    await hub.send(SOUTH, other, south)
-    await hub.folding.fold()
+    async with two_edges(hub) as (north, south):
+        north.share("acme.c01.u1", 4)
+        assert north.rate is not None
+        noted = Noted(
+            key=b"".join(sha256(bytes([it])).digest() for it in range(256)),
+            worker=north.number("acme.c01.u1"),
+            epoch=north.rate.number,
+            difficulty_log2=16,
+            counted=False,
+            target=b"\1" * 32,
+        )
+        north.say(b"", noted=(noted,))
+        south.share("acme.c02.u1", 2)
     assert hub.shares()["acme.c02.u1"] == 2
 
 
@@ -493,19 +496,15 @@ async def test_credits_that_no_engine_takes_hold_the_edge_and_are_told_to_nobody
 ) -> None:
     """Every process of a pool of upstreams is told of those that there are as it starts: it ended then."""
     field, of_block, of_shares = credited
-    north, south = hub.site(NORTH), hub.site(SOUTH)
-    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
-    if field == "credited":
-        north.share("acme.c01.u1", on_block=bytes(of_block))
-    else:
-        north.share("acme.c01.u1")
-        wrong = (bytes(of_block), bytes(of_shares))
-        batch = Batch(moment_s=north.moment_s, accepted=north.accepted, credits=(wrong,))
-        north.log.append(packed(batch), north.moment_s, north.accepted)
-    south.share("acme.c02.u1", 2, on_block=bytes(32))
-    await hub.send(NORTH, granted, north)
-    await hub.send(SOUTH, other, south)
-    await hub.folding.fold()
+    async with two_edges(hub) as (north, south):
+        if field == "credited":
+            north.share("acme.c01.u1", on_block=bytes(of_block))
+        else:
+            north.share("acme.c01.u1")
+            wrong = (bytes(of_block), bytes(of_shares))
+            batch = Batch(moment_s=north.moment_s, accepted=north.accepted, credits=(wrong,))
+            north.log.append(packed(batch), north.moment_s, north.accepted)
+        south.share("acme.c02.u1", 2, on_block=bytes(32))
     with hub.store.read() as connection:
         found = CreditRows(connection)
         shares = [hashes for it in found.kept for _, hashes in credits_page(connection, it, 0)]
@@ -519,18 +518,14 @@ async def test_a_price_of_an_upstream_that_no_database_takes_holds_the_edge_alon
     hub: Hub, journal: str
 ) -> None:
     """Told in the words why, by whoever finds it."""
-    north, south = hub.site(NORTH), hub.site(SOUTH)
-    granted, other = await hub.begin(NORTH, north), await hub.begin(SOUTH, south)
-    assert north.rate is not None
-    if journal == "the books":
-        north.rate = msgspec.structs.replace(north.rate, number=77, upstream="up\0", order="\0")
-        north.share("acme.c01.u1", 4)
-    else:
-        north.log.append(msgspec.msgpack.encode({"\0": 1, "type": "\0"}), north.moment_s, 0)
-    south.share("acme.c02.u1", 2)
-    await hub.send(NORTH, granted, north)
-    await hub.send(SOUTH, other, south)
-    await hub.folding.fold()
+    async with two_edges(hub) as (north, south):
+        assert north.rate is not None
+        if journal == "the books":
+            north.rate = msgspec.structs.replace(north.rate, number=77, upstream="up\0", order="\0")
+            north.share("acme.c01.u1", 4)
+        else:
+            north.log.append(msgspec.msgpack.encode({"\0": 1, "type": "\0"}), north.moment_s, 0)
+        south.share("acme.c02.u1", 2)
     assert (hub.shares(), hub.edge(SOUTH).held) == ({"acme.c02.u1": 2}, None)
     assert hub.edge(NORTH).held is not None
 
