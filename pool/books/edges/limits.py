@@ -5,6 +5,7 @@ that breaks a rule is held as a whole (`pool.books.edges.taking`): what is wrong
 behind it not either, since a journal is taken in its order. More work than an edge's machines can do is told,
 and booked: a nameplate is somebody's estimate, and the miners have worked. More than all machines of the
 network can do nobody has worked: it would be owed more than all coins that there are, which no ledger takes.
+On test chains, where one machine may be more than all others, that is looked at itself (`owed`).
 
 What its prices may be is said in `pool.books.edges.prices`. Must not know: how frames come.
 """
@@ -16,8 +17,9 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection
 
+from pool.books.edges.owed import Room
 from pool.books.edges.prices import TH, EdgePrices, Heard, NotYet
-from pool.books.edges.rows import PARTS, EdgeRecord, can_be_named, edge_of
+from pool.books.edges.rows import PARTS, EdgeRecord, can_be_named, edge_of, load_edges
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.hour_rows import BEFORE
 from pool.books.journal.positions import Position
@@ -62,8 +64,8 @@ class Nameplate:
 
 class EdgeLimits:
     """pool.books.journal.taker.Limits, of one journal of an edge. `on_beyond` is told of work beyond its
-    nameplate; something was taken last at `since_s`. `heard` is what the edge said of itself. What is behind
-    one of the records `ends` is judged by itself."""
+    nameplate; something was taken last at `since_s`, 0: never. `heard` is what the edge said of itself. What
+    is behind one of the records `ends` is judged by itself."""
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class EdgeLimits:
     ) -> None:
         self._writer, self.numbers = writer, (part, PARTS)
         self._prices, self.not_before_s = prices, heard.not_before_s
-        self._nameplate, self._network = Nameplate(since_s), Nameplate(since_s)
+        began_s = since_s or int(wall_clock())
+        self._nameplate, self._network, self._room = Nameplate(began_s), Nameplate(began_s), Room(since_s)
         self._wall_clock, self._on_beyond, self._ends = wall_clock, on_beyond, sorted(ends)
         self._measured = 0  # up to that record its work is measured: a commit that failed is tried again
         # All machines of a window, before any of it is booked. Raises StoreError where there are too many.
@@ -122,10 +125,31 @@ class EdgeLimits:
                     f"the journal has {done} hashes up to record {window.last.number}, and all machines of"
                     f" the network, which do {ths} TH/s, have not done so many since what was taken before"
                 )
+            self._check_owed(connection, window, named, meanings, now_s)
             self._measured = window.last.number
             if edge.ths and self._nameplate.beyond(hashes, edge.ths, now_s):
                 log.error("edge_beyond_nameplate", edge=edge.name, ths=edge.ths, hashes=hashes)
                 self._on_beyond()
+
+    def _check_owed(
+        self,
+        connection: Connection,
+        window: Window,
+        named: Mapping[int, Machine],
+        meanings: Mapping[int, Rate],
+        now_s: int,
+    ) -> None:
+        """More than its part of what a settlement takes. Raises StoreError."""
+        owed_sat = self._prices.owed_sat(connection, window, meanings, named)
+        if owed_sat is None:
+            return
+        serving = sum(it.retired_at_s is None for it in load_edges(connection))
+        if not self._room.takes(owed_sat, max(1, serving), now_s):
+            raise StoreError(
+                f"the journal has shares worth {owed_sat // 10**8} bitcoin up to record {window.last.number}:"
+                " with those of the hour before they are more than a third of all coins that there are,"
+                f" shared by {serving} edges"
+            )
 
 
 def _check_hours(window: Window) -> None:

@@ -26,10 +26,12 @@ from typing import Final
 
 import numpy as np
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from payouts.rates import Scheme, UpstreamRisk, fee_basis_sat
+from payouts.schemas.orders import orders
 from pool.books.edges.late import Late
+from pool.books.edges.owed import shares_in, worth_sat
 from pool.books.edges.paid_terms import ALONE_S, LATE_S, all_terms, check_terms, check_told
 from pool.books.edges.told import SILENT_S, Told
 from pool.books.journal.rate_epochs import by_fees, unpacked_basis
@@ -182,6 +184,35 @@ class EdgePrices:
             return None
         target = min(target_from_nbits(meanings[it].nbits) for it in used)
         return max(1, (1 << 256) // target // BLOCK_S // TH)
+
+    def owed_sat(
+        self,
+        connection: Connection,
+        window: Window,
+        meanings: Mapping[int, Rate],
+        named: Mapping[int, Machine],
+    ) -> int | None:
+        """What its shares come to at most, on those chains; None elsewhere."""
+        if self._history is None or self._history.chain == MAIN:
+            return None
+        shares, whose = shares_in(window.parts), _whose(window, named)
+        for part in window.parts:
+            for it in part.noted:
+                whose.setdefault(it.epoch, set()).add(named[it.worker].tenant)
+        used = {number: meanings[number] for number, _ in shares if number in meanings}
+        by_difficulty = [it for it, rate in used.items() if _by_difficulty(rate, whose.get(it, set()))]
+        sold = {number: rate.order for number, rate in used.items() if rate.order is not None}
+        of = orders.c
+        sold_at = dict(
+            connection.execute(
+                select(of.name, func.max(of.sat_per_ph_day))
+                .where(of.name.in_(sold.values()))
+                .group_by(of.name)
+            ).all()
+        )
+        return worth_sat(
+            shares, used, by_difficulty, {it: sold_at.get(order, 0) for it, order in sold.items()}
+        )
 
     def check(
         self,

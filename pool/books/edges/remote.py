@@ -332,11 +332,10 @@ class RemoteEdges:
             if (remote := self._open.get(edge.name)) is not None:
                 remote.beyond_at_s = int(self._wall_clock())
 
-        since_s = position.moment_s or int(self._wall_clock())
         limits = EdgeLimits(
             writer,
             part,
-            since_s,
+            position.moment_s,
             prices=EdgePrices(edge.name, self._history, told, late),
             heard=lateness,
             ends=[it.until for it in late],

@@ -19,21 +19,8 @@ from pool.fleet.registry_error import RegistryError
 from pool.people.roles import host_account
 from tests.fakes.bitcoinds import LongChain
 from tests.pool.books.edges import test_prices as prices
-from tests.pool.books.edges.test_prices import (
-    BITS,
-    DAY_S,
-    EASIER,
-    FIRST,
-    HALVING,
-    HARDER,
-    NEXT,
-    NORTH,
-    TIP,
-    PricedHub,
-    change_terms,
-    paid,
-    say,
-)
+from tests.pool.books.edges.test_prices import BITS, EASIER, FIRST, HALVING, HARDER, NEXT, TIP, change_terms
+from tests.stages.priced_hub import DAY_S, NORTH, PricedHub, paid, say
 from tests.stages.site_journal import SiteJournal
 
 fake, hub, _at_once = prices.fake, prices.hub, prices._at_once  # the fixtures

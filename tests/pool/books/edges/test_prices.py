@@ -3,7 +3,6 @@ for what its node, or ours, does not know yet."""
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ import trio
 import trio.testing
 from sqlalchemy import select
 
-from payouts.accrual import settle
-from payouts.book_time import book_time, latest_s
-from payouts.ledger import balance_sat, payable
+from payouts.book_time import latest_s
 from payouts.rates import BlockFees, OrderCredit, Scheme, UpstreamRisk, quote
 from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.schemas.money import fee_bases, rates, tenants
@@ -38,83 +35,34 @@ from pool.chain.price_history import PriceHistory
 from pool.fleet.rows import TenantTerms, add_tenant, set_terms
 from pool.journal import log
 from pool.journal.beginning import Mark
-from pool.journal.records import Noted, Paid
-from pool.orders.rows import add_order
 from pool.upstreams.rows import add_upstream
 from stratum.tallies import Verdict
 from tests.fakes.bitcoinds import LongChain, refuses_connections
 from tests.histories.orders import PRICE as SOLD_SAT
-from tests.histories.orders import new_order, new_upstream
+from tests.histories.orders import new_upstream
 from tests.stages.hub import Hub
 from tests.stages.journal import NOW_S, PRICE, tally
+from tests.stages.priced_hub import (
+    DAY_S,
+    MADE_UP,
+    NORTH,
+    REGTEST,
+    SOUTH,
+    PricedHub,
+    hub_on,
+    paid,
+    say,
+    sell,
+    under_way,
+)
 from tests.stages.regtest import MINER_ADDRESS, running
 from tests.stages.site_journal import SiteJournal
 
-NORTH, SOUTH = "north", "south"
 TIP = 840_300
 FIRST, NEXT, HALVING = 838_656, 840_672, 840_000
 BITS, EASIER, HARDER, FORKED = PRICE.nbits, 0x1703FFFF, 0x17031ABE, 0x17031A00
-DAY_S = 86_400
 TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=0)
 FEES_SAT = 6_000_000
-REGTEST = msgspec.structs.replace(PRICE, nbits=0x207FFFFF, subsidy_sat=25 * 10**8)
-MADE_UP = 77  # the number of a rate
-
-
-class PricedHub(Hub):
-    """Its edges' prices are held against a bitcoind; what it is asked for is asked for between two folds."""
-
-    nodes: NodeSet
-
-    async def taken(self, folds: int = 4) -> dict[str, int]:
-        """What is in the books after some minutes."""
-        for _ in range(folds):
-            await self.folding.fold()
-            assert self.history is not None
-            if self.nodes.current is not None:
-                await self.history.ask()
-        await self.folding.fold()
-        return self.shares()
-
-    async def site_that_begins(self, name: str) -> SiteJournal:
-        site = self.site(name)
-        self.granted = await self.begin(name, site)
-        return site
-
-    async def sent(self, site: SiteJournal, name: str = NORTH) -> dict[str, int]:
-        """All of its journal, in the books."""
-        await self.edges.receive(name, 1, b"".join(site.frames()))
-        return await self.taken()
-
-    def waits(self) -> str | None:
-        (standing, *_) = self.edges.standing()
-        return standing.waits
-
-    def paid_sat(self) -> int:
-        """To acme, when the hour is settled."""
-        with self.store.write() as connection:
-            settle(connection, book_time(connection, int(self.clock.now_s) + 7_200))
-            return balance_sat(connection, payable(1))
-
-
-@asynccontextmanager
-async def hub_on(store: Store, home: Path, *fakes: LongChain) -> AsyncIterator[PricedHub]:
-    transports = {fake.name: fake for fake in fakes}
-    nodes = NodeSet(
-        [fake.config for fake in fakes], chain="main", transport=lambda config: transports[config.name]
-    )
-    bind(store, "main")
-    hub = PricedHub(store, home, NORTH, SOUTH)
-    hub.nodes = nodes
-    hub.history = PriceHistory(nodes, wall_clock=hub.clock, clock=hub.clock)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(nodes.run)
-        await nodes.chosen()
-        await hub.start()
-        yield hub
-        nursery.cancel_scope.cancel()
-    with store.read() as connection:
-        assert verify(connection).wrong is None
 
 
 @pytest.fixture(autouse=True)
@@ -133,22 +81,6 @@ def fake() -> LongChain:
 async def hub(store: Store, tmp_path: Path, fake: LongChain) -> AsyncIterator[PricedHub]:
     async with hub_on(store, tmp_path, fake) as made:
         yield made
-
-
-def say(site: SiteJournal, number: int = MADE_UP, **changes: Any) -> None:
-    """A price of its own, from here on."""
-    assert site.rate is not None
-    site.rate = msgspec.structs.replace(site.rate, number=number, **changes)
-
-
-def paid(tenant: str = "acme", **changes: Any) -> Paid:
-    terms: dict[str, Any] = {
-        "scheme": "pps",
-        "fee_bps": 200,
-        "sat_per_ph_day": None,
-        "upstream_risk": "tenant",
-    }
-    return Paid(tenant=tenant, **(terms | changes))
 
 
 def basis(top: int, fees_sat: int = FEES_SAT) -> bytes:
@@ -215,16 +147,7 @@ async def test_so_does_what_is_under_way(hub: PricedHub, log2: int) -> None:
     site = await hub.site_that_begins(NORTH)
     site.share("acme.c01.u1", 1_000)
     await hub.sent(site)
-    assert site.rate is not None
-    under_way = Noted(
-        key=bytes(32),
-        worker=site.number("acme.c01.u1"),
-        epoch=site.rate.number,
-        difficulty_log2=log2,
-        counted=False,
-        target=b"\1" * 32,
-    )
-    site.say(b"", noted=(under_way,))
+    site.say(b"", noted=(under_way(site, log2),))
     await hub.sent(site)
     assert "all machines of the network, which do 618402828 TH/s" in (hub.edge(NORTH).held or "")
 
@@ -329,13 +252,6 @@ def work_that_the_upstream_pays(hub: PricedHub, fake: LongChain, site: SiteJourn
         upstream = add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
     change_terms(hub, scheme=Scheme.PROXY, upstream_id=upstream.id)
     say(site, upstream="north", paid=(paid(),))
-
-
-def sell(hub: PricedHub, **changes: Any) -> None:
-    order = {"from_s": NOW_S, "until_s": NOW_S + DAY_S, "tenants": ("borealis",), "containers": ()}
-    with hub.store.write() as connection:
-        add_upstream(connection, new_upstream(), by="ann", now_s=NOW_S)
-        add_order(connection, new_order("blue", **(order | changes)), by="ann", now_s=NOW_S)
 
 
 def order_that_it_does_not_supply(hub: PricedHub, fake: LongChain, site: SiteJournal) -> None:
