@@ -8,8 +8,9 @@ before, for as long as the event lasted; what is more than chance makes of it co
 said to have forgone. Nobody is asked why: machines that he bought meanwhile come off too, and are paid for
 what they mine.
 
-What chance does is three standard deviations of shares, which is what a thief may hide. Invariants: exact
-integers and fractions. Must not know: prices.
+What chance does is three standard deviations of shares, which is what a thief may hide; and a quarter of the
+work at most, for he chooses how hard his shares are, and nine of them could hide themselves. Invariants:
+exact integers and fractions. Must not know: prices.
 """
 
 from fractions import Fraction
@@ -24,6 +25,7 @@ from payouts.schemas.money import tally_hours, tally_minutes, workers
 from payouts.tallies import ACCEPTED
 
 DEVIATIONS: Final = 3
+CHANCE_PART: Final = 4  # one part of so many: three deviations of 288 shares, half an hour of a machine's
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +58,11 @@ def done_elsewhere(
     was, did = _done(connection, others, *earlier), _done(connection, others, *now)
     times = Fraction(now[1] - now[0], earlier[1] - earlier[0])
     variance = did.squares + was.squares * times * times
-    chance = isqrt(int(variance) * DEVIATIONS**2) + 1
-    return max(did.difficulty - was.difficulty * times - chance, Fraction(0))
+    expected = was.difficulty * times
+    chance = min(
+        Fraction(isqrt(int(variance) * DEVIATIONS**2) + 1), max(did.difficulty, expected) / CHANCE_PART
+    )
+    return max(did.difficulty - expected - chance, Fraction(0))
 
 
 def _whole_minutes(from_s: int, until_s: int) -> tuple[int, int]:

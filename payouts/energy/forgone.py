@@ -5,7 +5,9 @@ Its accepted shares in the window before are so many a second of each difficulty
 forgoes that much, at the pool's own price of that second. A machine is off from its last accepted share to
 the first one after, so each end that a share marks is one mean interval between its shares further out than
 the truth: that is taken off again. (A machine with few, hard shares would otherwise be off for longer than it
-was.) What it mined meanwhile all the same is subtracted, and work beyond its nameplate does not count.
+was.) What it mined meanwhile all the same is subtracted, and it was off for so much less; work beyond its
+nameplate does not count. A machine chooses how hard its shares are: where it has so few of them that its
+silence may be chance, that proves nothing, and it forgoes nothing.
 
 What is stated beside it is an error of three standard deviations: shares are found by chance, n of them are
 known to one part in the square root of n, and each end to an interval. And one that is the same way for all,
@@ -28,6 +30,10 @@ DEVIATIONS: Final = 3  # 99.7 % of what chance does
 STOPS_S_MAX: Final = (
     30  # who obeys has finished what it has by then; who has shares later counts as off later
 )
+# Of machines that mine, one in so many may seem to be off for so long by chance.
+CHANCE: Final = 100
+# More of them would prove fewer seconds than a minute has: no larger numbers are needed.
+PROVING_SHARES_MAX: Final = 1_000
 
 
 class Off(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,15 +110,29 @@ def forgone(off: Off, prices: Prices, mined: Sequence[Mined] = ()) -> Forgone:
     )
     less = sum((it.shares * Fraction(2) ** it.difficulty_log2 for it in mined), Fraction(0))
     work = off_s * sum(shares * Fraction(2) ** log2 for log2, shares in a_second.items())
+    if work <= less:
+        return Forgone()
+    rest_s = off_s * (1 - less / work)
+    if _by_chance(off, rest_s):
+        return Forgone()
     return Forgone(
-        off_s=off_s,
-        difficulty=max(work - less, Fraction(0)),
+        off_s=rest_s,
+        difficulty=work - less,
         sat=max(found_sat * counted - less_sat, Fraction(0)),
         late_sat=found_sat
         / span_s
         * min(Fraction(off.before_s, off.shares), Fraction(min(STOPS_S_MAX, span_s))),
         variance=(found_sat * counted) ** 2 / off.shares + off.marked * share_sat**2,
     )
+
+
+def _by_chance(off: Off, silent_s: Fraction) -> bool:
+    """Whether a machine that mines is silent for so long once in CHANCE times. By n shares in T seconds the
+    chance of silence for t more is (T / (T + t)) ** n: nobody knows its pace any better."""
+    shares = min(off.shares, PROVING_SHARES_MAX)
+    mined: int = off.before_s**shares
+    waited: int = (off.before_s + int(silent_s)) ** shares
+    return waited < CHANCE * mined
 
 
 def accrues(price: Price) -> Price:

@@ -47,6 +47,18 @@ def test_work_under_a_name_that_nobody_asked_is_not_forgone_under_the_one_that_i
     assert part.joules_shed < 3_400 * 7_200 * 66 // 480 + 3_400
 
 
+def test_shares_that_are_so_hard_that_all_of_them_could_be_chance_hide_a_quarter_of_themselves(
+    store: Store,
+) -> None:
+    """A thief chooses how hard they are: eight in two hours under the new name, 64 times as hard. By three
+    deviations of eight shares all of what he mined was hidden."""
+    grid = Grid(store)
+    rate = grid.rate(ACME, PRICE)
+    for hour in (START_S, START_S + 3_600):
+        grid.mine(rate, 101, hour + 1_800, 4, difficulty_log2=24)
+    assert of_acme(grid, 100).forgone_sat == int(SHARE * (480 - 8 * 64 * 3 // 4))
+
+
 def test_what_others_of_the_tenant_do_as_before_takes_nothing_from_who_is_off(store: Store) -> None:
     """By chance they do a little more, or less: what chance does takes nothing."""
     seed = random.randrange(1 << 32)

@@ -76,9 +76,9 @@ def test_each_second_has_its_own_price_and_the_first_one_holds_before_it_too() -
 
 
 def test_the_first_share_after_marks_an_end_one_mean_interval_too_late() -> None:
-    """Of a machine with a share in ten minutes that is as much as a fifth of an hour."""
+    """Of a machine with a share in five minutes that is a twelfth of an hour."""
     assert forgone(off(marked=1), [(0, PRICE)]).sat == SHARE * 239
-    assert forgone(off(before={18: 6}, marked=1), [(0, PRICE)]).sat == SHARE * 5
+    assert forgone(off(before={18: 12}, marked=1), [(0, PRICE)]).sat == SHARE * 11
     assert forgone(off(before={18: 1}, marked=2), [(0, PRICE)]).sat == 0
 
 
@@ -87,6 +87,7 @@ def test_what_it_mined_all_the_same_is_subtracted_to_nothing_at_the_least() -> N
     found = forgone(off(), [(0, PRICE)], mined)
     assert found.sat == SHARE * (240 - 41)
     assert found.difficulty == 199 << 18
+    assert found.off_s == 3_600 * Fraction(199, 240)
     assert forgone(off(), [(0, PRICE)], [Mined(START_S, 18, Fraction(999))]).sat == 0
 
 
@@ -167,12 +168,12 @@ class Grid:
                 connection, tenant, price, 900_000, None, at_s, WorkSource(**source), noted=True
             )
 
-    def mine(self, rate: int, worker: int, at_s: int, shares: int) -> None:
+    def mine(self, rate: int, worker: int, at_s: int, shares: int, *, difficulty_log2: int = 18) -> None:
         tally = Tally(
             worker_id=worker,
             rate_id=rate,
             minute=at_s // 60,
-            difficulty_log2=18,
+            difficulty_log2=difficulty_log2,
             verdict=0,
             shares=shares,
         )
@@ -287,14 +288,22 @@ def test_an_event_is_over_for_who_never_came_back_and_for_who_stays_away(grid: G
 
 @pytest.mark.sqlite_suffices
 def test_who_chooses_few_and_hard_shares_is_not_off_for_longer(grid: Grid) -> None:
-    """A share in ten minutes, not in 15 s: its first one after is later by as much, and it gains nothing."""
+    """A share in five minutes, not in 15 s: its first one after is later by as much, and it gains nothing."""
     grid.rate(ACME, PRICE)
     grid.rate(BOREALIS, PRICE)
-    hard = machine(100, before={23: 6}, off_until_s=START_S + 3_600 + 600, came_back=True)
+    hard = machine(100, before={22: 12}, off_until_s=START_S + 3_600 + 300, came_back=True)
     usual = machine(200, before={18: 192}, off_until_s=START_S + 3_600 + 19, came_back=True)
     acme, borealis = grid.books(hard, usual).parts
     assert abs(acme.forgone_sat - borealis.forgone_sat) * 500 < borealis.forgone_sat
     assert acme.error_sat > 3 * borealis.error_sat
+
+
+def test_silence_that_is_chance_forgoes_nothing() -> None:
+    """By six shares of the hour before a machine that mines on is silent for an hour once in 64 times."""
+    assert forgone(off(before={23: 6}), [(0, PRICE)]) == forgone(off(before={}), [(0, PRICE)])
+    assert forgone(off(before={23: 6}, until_s=START_S + 4_200), [(0, PRICE)]).off_s == 4_200
+    easy = {0: 10**9}
+    assert forgone(off(before=easy, until_s=START_S + 60), [(0, PRICE)]).off_s == 60
 
 
 # What the grid paid
