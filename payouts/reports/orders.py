@@ -87,6 +87,10 @@ class Seller(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     delivered_ph_hours: str
     delivered_work: str
+    # Shares that its machines brought of those that the upstream asks for, whatever it said of them, and what
+    # they stand for: within chance what was delivered, unless somebody keeps them back.
+    forwarded: int
+    forwarded_ph_hours: str
     unsettled_ph_hours: str  # the part of it that is not settled yet
     credit_sat: int
     credit_psat: int
@@ -374,6 +378,17 @@ def _sellers(connection: Connection, order_id: int, days: Period) -> tuple[Selle
         difficulty = Fraction(2) ** difficulty_log2
         work[tenant] = work.get(tenant, Fraction(0)) + taken * difficulty
         unsettled[tenant] = unsettled.get(tenant, Fraction(0)) + open_shares * difficulty
+    forwarded: dict[str, tuple[int, Fraction]] = {}
+    of = upstream_hours.c
+    said = (
+        select(tenants.c.name, of.target, func.sum(of.shares))
+        .join(tenants, tenants.c.id == of.tenant_id)
+        .where(of.order_id == order_id, of.hour >= first, of.hour < last)
+        .group_by(tenants.c.name, of.target)
+    )
+    for tenant, target, shares in connection.execute(said):
+        count, hashes = forwarded.get(tenant, (0, Fraction(0)))
+        forwarded[tenant] = count + int(shares), hashes + int(shares) * Fraction(1 << 256, int(target, 16))
     credits_psat: dict[str, tuple[int, int]] = {}
     for row in connection.execute(
         select(
@@ -391,16 +406,31 @@ def _sellers(connection: Connection, order_id: int, days: Period) -> tuple[Selle
         credit += row.credit_sat * PSAT_PER_SAT + row.credit_psat
         credits_psat[row.name] = credit, fee + row.fee_sat * PSAT_PER_SAT + row.fee_psat
     return tuple(
-        _seller(tenant, work[tenant], unsettled[tenant], *credits_psat.get(tenant, (0, 0)))
+        _seller(
+            tenant,
+            work[tenant],
+            forwarded.get(tenant, (0, Fraction(0))),
+            unsettled[tenant],
+            *credits_psat.get(tenant, (0, 0)),
+        )
         for tenant in sorted(work)
     )
 
 
-def _seller(tenant: str, work: Fraction, unsettled: Fraction, credit_psat: int, fee_psat: int) -> Seller:
+def _seller(
+    tenant: str,
+    work: Fraction,
+    forwarded: tuple[int, Fraction],
+    unsettled: Fraction,
+    credit_psat: int,
+    fee_psat: int,
+) -> Seller:
     return Seller(
         tenant=tenant,
         delivered_ph_hours=_ph_hours(work * HASHES_PER_DIFFICULTY),
         delivered_work=work_text(work),
+        forwarded=forwarded[0],
+        forwarded_ph_hours=_ph_hours(forwarded[1]),
         unsettled_ph_hours=_ph_hours(unsettled * HASHES_PER_DIFFICULTY),
         credit_sat=credit_psat // PSAT_PER_SAT,
         credit_psat=credit_psat % PSAT_PER_SAT,

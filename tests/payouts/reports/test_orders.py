@@ -167,6 +167,20 @@ def test_sellers_are_told_what_the_ledger_credited_them(history: OrderHistory) -
 
 
 @pytest.mark.sqlite_suffices
+def test_who_keeps_back_what_the_upstream_asks_for_is_seen_by_name(history: OrderHistory) -> None:
+    """Borealis sends the shares below the upstream's target, is credited for three quarters of the order, and
+    keeps back the others: all that the buyer has is acme's. The sum alone does not tell whose it is."""
+    acme, borealis = told(history).sellers
+    assert (acme.forwarded, borealis.forwarded) == (402 + 299 + 811 + 7 + 2 + 4 + 5, 0)
+    easy, hard = (Fraction(2**256, target) for target in (TARGET, TARGET >> 3))
+    assert float(acme.forwarded_ph_hours) == pytest.approx(
+        float((1525 * easy + 5 * hard) / PH_HOUR), abs=1e-9
+    )
+    assert borealis.forwarded_ph_hours == "0.000000000"
+    assert float(borealis.delivered_ph_hours) > 2 * float(acme.delivered_ph_hours)
+
+
+@pytest.mark.sqlite_suffices
 def test_other_work_of_the_same_machines_is_no_part_of_it(history: OrderHistory) -> None:
     before = told(history)
     with history.store.write() as connection:
