@@ -37,6 +37,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     site: str | None
     tenant_active: bool
     fee_bps: int
+    pays_energy: bool = False  # by its tenant's hosting terms
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):

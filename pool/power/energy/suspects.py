@@ -1,7 +1,8 @@
 """Who draws and does not mine, or mines and is not paid for; and meters that cannot be right.
 
 A machine by itself is named by what it sends: work that is rejected, work that no upstream took, work of a
-tenant that is suspended or whose fee takes all, more than a machine of its model can do. That a machine draws
+tenant that is suspended or whose fee takes all, more than a machine of its model can do, work that nobody can
+charge energy for. That a machine draws
 and sends nothing, only a meter knows, of all machines behind it together: then those that are silent there
 are named, and by how much the meter says more than all work explains; and who of them is off for an event.
 
@@ -80,6 +81,22 @@ def _machines(
         alive & (plate > 0) & (machines.hour_hps > OVER_NAMEPLATE * plate),
         "it does more than a machine of its model can: it is another one, or several under one name",
     )
+    yield (
+        "uncharged",
+        alive & (plate == 0) & np.isin(machines.containers, _uncharged(known)),
+        "its tenant pays for energy, and nobody has said what it draws under this name: nothing is charged",
+    )
+
+
+def _uncharged(known: Known) -> list[int]:
+    """Containers where who is charged for energy is charged by the models of machines: no meter has them."""
+    metered = {it for meter in known.meters for it in meter.containers}
+    at = {meter.site for meter in known.meters if meter.site is not None}
+    return [
+        number
+        for number, it in known.places.items()
+        if it.pays_energy and number not in metered and it.site not in at
+    ]
 
 
 def _untaken(machines: MachinesNow, before: Counted | None) -> Bools:

@@ -16,6 +16,7 @@ import structlog
 import trio
 from sqlalchemy import Connection, func, select
 
+from payouts.energy.terms import Charge, terms_at
 from payouts.schemas.money import containers, sites, tenant_terms, tenants
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.fleet.hashrate import WINDOWS_S, HashrateBook, MachineLooks, Unheard, everybody_is_heard
@@ -44,6 +45,7 @@ def read_known(connection: Connection, now_s: int) -> Known:
         select(
             containers.c.id,
             containers.c.name,
+            containers.c.tenant_id,
             tenants.c.name.label("tenant"),
             tenants.c.status,
             sites.c.name.label("site"),
@@ -55,6 +57,9 @@ def read_known(connection: Connection, now_s: int) -> Known:
         .where(containers.c.removed_at_s.is_(None))
         .order_by(containers.c.id)
     )
+    rows = connection.execute(query).all()
+    terms = {it: terms_at(connection, it, now_s) for it in {row.tenant_id for row in rows}}
+    pay = {it for it, of in terms.items() if of is not None and of.charge is not Charge.NONE}
     return Known(
         at_s=now_s,
         efficiencies=efficiencies_at(connection, now_s),
@@ -65,8 +70,9 @@ def read_known(connection: Connection, now_s: int) -> Known:
                 site=row.site,
                 tenant_active=row.status == "active",
                 fee_bps=row.fee_bps,
+                pays_energy=row.tenant_id in pay,
             )
-            for row in connection.execute(query)
+            for row in rows
         },
         limits=limits_at(connection, now_s),
         meters=list_meters(connection),

@@ -200,6 +200,15 @@ def test_whose_work_is_rejected_or_taken_by_nobody_or_unpaid_is_named() -> None:
     assert watts[2] == 1_477  # 50 TH/s for nothing
 
 
+def test_who_pays_for_energy_and_takes_a_name_of_which_nobody_knows_what_it_draws_is_named() -> None:
+    pays = {1: place("acme", "c01", pays_energy=True), 2: place("acme", "new", None, pays_energy=True)}
+    it, look = known([0, 1, 0, 0], pays | {3: HALL[2]}), machines([1, 2, 3], [110, 110, 110])
+    assert named(it, look) == {"uncharged": [2]}
+    assert named(it, machines([1, 2, 3], [110, 0, 110])) == {}
+    boxes = msgspec.structs.replace(it, meters=(meter(1, containers=(2,)),), readings={1: reads(3_300)})
+    assert "uncharged" not in named(boxes, look)  # a meter has it, whatever it is called
+
+
 def test_who_is_silent_before_a_meter_that_has_more_than_the_work_is_named() -> None:
     it = known([0] + [1] * 8, {1: HALL[1]}, meters=(meter(1, containers=(1,)),), readings={1: reads(26_000)})
     ths = [110.0] * 6 + [0.0] * 2

@@ -8,17 +8,19 @@ import trio
 from sqlalchemy.exc import OperationalError
 from trio.testing import MockClock
 
+from payouts.energy.terms import Charge, HostingTerms, set_terms
 from pool.books.store import Store
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load
+from pool.power.energy.energies import energy_of_hour
 from pool.power.energy.meters import NewMeter, add_meter, take_readings
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
 from pool.power.energy.readings import Reading
 from pool.power.energy.watch import READ_S, PowerWatch
 from pool.power.figures import Basis
 from stratum.tallies import Verdict, pack_tallies
-from tests.histories.power import NOW_S, add_container
+from tests.histories.power import HOUR, NOW_S, add_container, mined_in_hour
 
 
 class BooksThatGoAway:
@@ -79,3 +81,25 @@ async def test_what_machines_sent_is_watts_within_a_minute_and_stays_when_the_bo
         take_readings(connection, it, [Reading(at_s=at_s, watts=3_456)], by="omar", now_s=at_s)
     await watch.refresh()
     assert (await watch.now()).containers["acme", "c01"].watts == 3_456
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_escapes_his_bill_by_another_name_for_his_container_is_named(
+    hall: Store, autojump_clock: MockClock
+) -> None:
+    """A tenant that pays for energy calls a machine of c01 one of a container that nobody knows: of the 3.25
+    kWh that it draws in an hour nothing is charged. It mines where somebody sees it, and is in the list."""
+    with hall.write() as connection:
+        (renamed,) = add_container(connection, "acme.elsewhere", 1, site=None)
+        terms = HostingTerms(charge=Charge.FEE, fee_micro=60_000, currency="USD")
+        set_terms(connection, 1, terms, by="olga", now_s=NOW_S, from_s=NOW_S)
+        mined_in_hour(connection, HOUR, {renamed: 1_406})  # 110 TH/s
+        registry = Registry(load(connection))
+    with hall.read() as connection:
+        assert [it.joules for it in energy_of_hour(connection, HOUR)] == [0]
+    hashrates = HashrateBook(registry, trio.current_time())
+    watch = PowerWatch(hall, hashrates, wall_clock=lambda: NOW_S)
+    await watch.refresh()
+    await trio.sleep(60)
+    hashrates.add(pack_tallies({(renamed, 1, 16, Verdict.ACCEPTED): 24}), trio.current_time())
+    assert [(it.kind, it.worker) for it in await watch.suspects()] == [("uncharged", renamed)]
