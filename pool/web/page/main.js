@@ -3,7 +3,7 @@
 import { address, element, fill, link } from "./elements.js";
 import { hashrate, moment } from "./figures.js";
 import { Live } from "./live.js";
-import { ask, commands, mayAs } from "./server.js";
+import { AWAY, Refused, ask, commands, mayAs } from "./server.js";
 import { leave, showLogin, whoIsThere } from "./session.js";
 
 // By the first part of the address. `command`: shown where the pool has it, to who may give it; `some`: and where
@@ -31,6 +31,7 @@ const PAGES = [
   { name: "changes", title: "Changes", command: "change.list" },
 ];
 const SESSION_MS = 5 * 60_000; // a session that nobody asks by for an hour is over
+const AGAIN_MS = 3_000; // while the pool does not answer
 
 const page = document.getElementById("page");
 
@@ -41,7 +42,7 @@ async function begin() {
     else enter(me);
   } catch (error) {
     fill(page, element("main", { class: "gate" }, element("p", { role: "alert" }, error.message)));
-    setTimeout(begin, 3_000);
+    setTimeout(begin, AGAIN_MS);
   }
 }
 
@@ -87,6 +88,17 @@ function enter(me) {
   const shown = new Shown({ me, live }, main, nav, ended);
   addEventListener("hashchange", () => shown.show());
   shown.show();
+}
+
+/** A page's own file. Raises Refused where the pool does not hand it out. */
+async function file(name) {
+  try {
+    return await import(`./${name}.js`);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    console.warn(error.message);
+    throw new Refused(0, AWAY, "the pool does not answer");
+  }
 }
 
 /** Whether a list has something: what a pool has none of is no page of it. */
@@ -143,17 +155,18 @@ class Shown {
       return;
     }
     const place = element("div", { class: `page ${found.name}`, "aria-busy": "true" });
+    fill(this.main, place); // first: what is under another page's name is never this one's
+    scrollTo(0, 0);
     try {
-      const { show } = await import(`./${found.name}.js`);
+      const { show } = await file(found.name);
       if (number !== this.number) return;
-      fill(this.main, place);
-      scrollTo(0, 0);
       await show(place, { ...this.context, signal: this.stop.signal }, ...rest);
     } catch (error) {
       if (error.name === "AbortError" || number !== this.number) return;
       if (error.over) this.ended();
       fill(place, element("h1", {}, found.title), element("p", { class: "problem", role: "alert" }, error.message));
       if (error.status === undefined) console.error(error);
+      if (error.code === AWAY) setTimeout(() => number === this.number && this.show(), AGAIN_MS);
     } finally {
       place.removeAttribute("aria-busy");
     }

@@ -10,6 +10,7 @@ export class Refused extends Error {
   }
 }
 
+export const AWAY = "away"; // the code where there is no answer at all
 const RANKS = ["metrics", "tenant", "viewer", "operator", "payer", "admin"];
 let table = null;
 
@@ -36,7 +37,7 @@ async function answered(request) {
     response = await request;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "away", "the pool does not answer");
+    throw new Refused(0, AWAY, "the pool does not answer");
   }
   const text = await response.text();
   let answer = null;

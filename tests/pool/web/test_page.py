@@ -143,6 +143,18 @@ def test_a_map_that_is_built_anew_throws_nobody_off_the_machine_that_he_is_at(wi
     assert page.locator(".told").inner_text().startswith("acme.c04.r03s01: ")
 
 
+def test_a_page_that_is_opened_while_the_pool_is_away_shows_no_other_ones_figures(window: Window) -> None:
+    """Nor for ever that it is away."""
+    page = window()
+    go(page, "tenants")
+    page.route("**/*", lambda asked: asked.abort())
+    page.evaluate("location.hash = '#/payouts'")
+    page.wait_for_selector(".page.payouts [role=alert]")
+    assert page.inner_text("main") == "Payouts\n\nthe pool does not answer"
+    page.unroute("**/*")
+    page.wait_for_selector(".page.payouts table")
+
+
 def test_workers_are_searched_filtered_and_sorted(window: Window) -> None:
     page = window("vera")
     go(page, "workers/o")
