@@ -1,30 +1,38 @@
 """`angara check`: what would go wrong if the pool were started with these settings, in words.
 
 Looks, and changes nothing: addresses are bound for a moment, nodes are asked who they are and for a
-template, the data directory (or where it will be made) is tried with a file that is removed again.
+template, the book is read, the data directory (or where it will be made) is tried with a file that is removed
+again. A pool may run meanwhile: addresses that are in use are no mistake then, as they are its own.
 """
 
+import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 import trio
 
+from pool.books.opening import look
+from pool.chain.networks import NETWORKS
 from pool.chain.nodes import Node, NodeConfig, check_chain
 from pool.chain.rpc import NodeError
 from pool.config import PoolConfig
-from pool.data_dir import DataDirError, admin_socket
+from pool.data_dir import DataDirError, admin_socket, is_held, is_of
 from pool.messages.messenger import receivers_of
 from pool.power.control.passwords import read_keys
 from pool.power.signals.files_check import look_at_files
+from pool.proof_key import read_proof_key
 from pool.settings_file import BadConfig
 from pool.settings_tables import STAMPS_MISSING
 from pool.sites.access import access
 from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection
+from pool.store_error import StoreError
 from pool.treasury.deposits import addresses_of
 from pool.treasury.settings import PayoutSettings
 from pool.treasury.wallet import BadWallet, PayoutWallet
@@ -44,10 +52,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 async def check_pool(config: PoolConfig) -> list[Finding]:
     """Everything that can be looked at without starting; the nodes concurrently."""
-    endpoints = config.endpoints if config.web is None else (*config.endpoints, config.web)
-    findings = [_data_dir(config.data_dir), *_admin_group(config)]
-    findings += [_endpoint(endpoint) for endpoint in endpoints]
-    findings += [*_messages(config), *_calendars(config), Finding(True, "approval", config.approval.words)]
+    findings = [_data_dir(config), *_admin_group(config), *_endpoints(config)]
+    findings += await trio.to_thread.run_sync(_database, config)
+    findings += [*_messages(config), *_proof(config), Finding(True, "approval", config.approval.words)]
     findings += await trio.to_thread.run_sync(_payouts, config)
     findings += await trio.to_thread.run_sync(_power, config)
     findings += await _nats(config)
@@ -58,10 +65,12 @@ async def check_pool(config: PoolConfig) -> list[Finding]:
     return findings + [nodes[node.name] for node in config.nodes]
 
 
-def _data_dir(path: Path) -> Finding:
+def _data_dir(config: PoolConfig) -> Finding:
+    path, network = config.data_dir, config.network
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     try:
         admin_socket(path)
+        is_of(path, network, NETWORKS[network].genesis)
         with tempfile.TemporaryFile(dir=there):
             pass
     except DataDirError as error:
@@ -69,6 +78,16 @@ def _data_dir(path: Path) -> Finding:
     except OSError as error:
         return Finding(False, "data_dir", f"cannot write to {there}: {error.strerror}")
     return Finding(True, "data_dir", str(path) if there == path else f"{path}, will be made")
+
+
+def _database(config: PoolConfig) -> list[Finding]:
+    """An edge has none."""
+    if config.site is not None:
+        return []
+    try:
+        return [Finding(True, "database", look(config.database_url, config.network))]
+    except StoreError as error:
+        return [Finding(False, "database", " ".join(str(error).split()))]  # a server says it in lines
 
 
 def _admin_group(config: PoolConfig) -> list[Finding]:
@@ -144,12 +163,20 @@ def _deposits(settings: PayoutSettings, network: str, wallet: PayoutWallet) -> F
     return Finding(True, subject, f"buyers pay from {first} on, and it is booked {deep} blocks deep")
 
 
-def _calendars(config: PoolConfig) -> list[Finding]:
-    """They are asked by a command, and not here."""
-    if not config.proof_calendars:
+def _proof(config: PoolConfig) -> list[Finding]:
+    """The key, by which clients know what it signs. Calendars are asked by a command, and not here."""
+    if config.proof_key_file is None:
         return []
-    there, words = find_spec("opentimestamps") is not None, f"{len(config.proof_calendars)} are named"
-    return [Finding(there, "proof.calendars", words if there else STAMPS_MISSING)]
+    try:
+        key = read_proof_key(config.proof_key_file, config.proof_former_files, config.proof_lost_key)
+    except BadConfig as error:
+        findings = [Finding(False, "proof", str(error))]
+    else:
+        findings = [Finding(True, "proof", f"signed by the key {key.public.hex()}")]
+    if config.proof_calendars:
+        there, words = find_spec("opentimestamps") is not None, f"{len(config.proof_calendars)} are named"
+        findings.append(Finding(there, "proof.calendars", words if there else STAMPS_MISSING))
+    return findings
 
 
 def _power(config: PoolConfig) -> list[Finding]:
@@ -167,18 +194,31 @@ def _power(config: PoolConfig) -> list[Finding]:
     return findings
 
 
-def _endpoint(endpoint: Endpoint) -> Finding:
-    subject = f"listen {endpoint.host}:{endpoint.port}"
+def _endpoints(config: PoolConfig) -> Iterator[Finding]:
+    """Each is open until all are looked at: one that two settings name is in use by then."""
+    runs = is_held(config.data_dir)
+    with ExitStack() as open_ones:
+        for endpoint in config.endpoints if config.web is None else (*config.endpoints, config.web):
+            yield _endpoint(endpoint, open_ones, config.data_dir if runs else None)
+
+
+def _endpoint(endpoint: Endpoint, open_ones: ExitStack, pool_runs_on: Path | None) -> Finding:
+    subject, found = f"listen {endpoint.host}:{endpoint.port}", "free"
     try:
-        open_listener(endpoint).close()
+        try:
+            open_ones.enter_context(open_listener(endpoint))
+        except BadEndpoint as error:
+            if pool_runs_on is None or getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
+                raise
+            found = f"in use, while a pool runs on {pool_runs_on}"
         if endpoint.certificate is None:
-            return Finding(True, subject, "free")
+            return Finding(True, subject, found)
         certificate = Certificate(endpoint.certificate, endpoint.key)
     except (BadEndpoint, BadCertificate) as error:
         return Finding(False, subject, str(error))
     if certificate.problem is not None:
         return Finding(False, subject, f"{endpoint.certificate}: {certificate.problem}")
-    return Finding(True, subject, f"free, TLS with a certificate until {certificate.until}")
+    return Finding(True, subject, f"{found}, TLS with a certificate until {certificate.until}")
 
 
 async def _node(config: NodeConfig, network: str, findings: dict[str, Finding]) -> None:

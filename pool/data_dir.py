@@ -45,24 +45,42 @@ def admin_socket(data_dir: Path) -> Path:
 def bind_directory(data_dir: Path, network: str, genesis: str) -> None:
     """See that the directory is of this network; one that is of none yet is from now on. Raises
     DataDirError."""
-    path, line = data_dir / "network", f"{network} {genesis}\n"
-    try:
-        found = path.read_bytes()[:NETWORK_BYTES_MAX].decode("ascii", "replace")
-    except FileNotFoundError:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        draft = data_dir / "network.new"
-        with draft.open("w") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+    if is_of(data_dir, network, genesis):
         return
-    if found != line:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    draft = data_dir / "network.new"
+    with draft.open("w") as file:
+        file.write(f"{network} {genesis}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(data_dir / "network")
+
+
+def is_of(data_dir: Path, network: str, genesis: str) -> bool:
+    """True: the directory is of this network; False: of none yet. Raises DataDirError."""
+    try:
+        found = (data_dir / "network").read_bytes()[:NETWORK_BYTES_MAX].decode("ascii", "replace")
+    except FileNotFoundError:
+        return False
+    if found != f"{network} {genesis}\n":
         known = " ".join(found.split())[:80]
         raise DataDirError(
             f"the data directory {data_dir} is of {known!r}, the settings say {network}:"
             " every network has its own"
         )
+    return True
+
+
+def is_held(data_dir: Path) -> bool:
+    """Whether a pool has the directory now, or who works as if it were one. Nothing is made."""
+    try:
+        descriptor = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _locked(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

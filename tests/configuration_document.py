@@ -14,7 +14,7 @@ Written by `make configuration` from the types that the settings are read into (
 `pool/treasury/settings.py`): what stands here is what is checked. An example is in
 [examples/angara.toml](../examples/angara.toml).
 
-    angara check                     # the settings, the addresses and every node: what is wrong, in words
+    angara check                     # the settings, the addresses, the book and every node: what is wrong
     angara config show               # every setting with its value, and whether the file says it
     angara reload                    # the running pool takes up what is changed, as far as it can
 

@@ -117,7 +117,7 @@ ROOMS = {
         "secp256k1",
     ),
     "pool.books": (
-        "bookkeeper lease_watch standby audit copies",
+        "bookkeeper lease_watch standby audit copies opening",
         "block_division block_watch book day_closing edges energy_books found_blocks price_watch",
         "receipt_closing sales_books",
         "signing_key",

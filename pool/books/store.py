@@ -169,7 +169,7 @@ def open_store(url: str, *, new: bool = True) -> Store:
             raise StoreError(f"there is no book of a pool in the database {engine.url.database}")
         if engine.dialect.name == "sqlite" and found != NEWEST:
             found = _upgrade(engine)
-        _check_revision(found)
+        check_revision(found)
     except BaseException:
         engine.dispose()
         raise
@@ -330,31 +330,31 @@ def _upgrade(engine: Engine) -> str | None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with _translated(), Store(engine).write() as connection:
+    with translated(), Store(engine).write() as connection:
         if not _lock(engine).free(connection):
             raise LeaseHeld("a pool writes to the database: stop it, then it can be upgraded")
-        before = _revision(connection)
+        before = revision_of(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        after = _revision(connection)
+        after = revision_of(connection)
     if before != after:
         log.info("store_upgraded", before=before, after=after)
     return after
 
 
 def _found_revision(engine: Engine) -> str | None:
-    with _translated(), engine.connect() as connection, connection.begin():
-        return _revision(connection)
+    with translated(), engine.connect() as connection, connection.begin():
+        return revision_of(connection)
 
 
-def _check_revision(found: str | None) -> None:
+def check_revision(found: str | None) -> None:
+    """Raises StoreError where a pool does not begin with it."""
     if found != NEWEST:
-        raise StoreError(
-            f"the database has schema {found}, this Angara needs {NEWEST}: run `angara db upgrade`"
-        )
+        has = "is empty" if found is None else f"has schema {found}"
+        raise StoreError(f"the database {has}, this Angara needs {NEWEST}: run `angara db upgrade`")
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     """The schema's version; None for an empty database."""
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -370,7 +370,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What the database says, as a StoreError."""
     try:
         yield
     except SQLAlchemyError as error:

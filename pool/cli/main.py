@@ -105,7 +105,7 @@ def hub(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 @with_options
 def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Check the settings, the addresses and every node: what is wrong, in words."""
+    """Check the settings, the addresses, the book and every node: what is wrong, in words."""
     from pool.check import Finding, check_pool
     from pool.config import load_config
 

@@ -115,7 +115,7 @@ def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_postgresql_must_be_upgraded_first(postgres_databases: PostgresDatabases) -> None:
     with postgres_databases.fresh_url(upgraded=False) as url:
-        with pytest.raises(StoreError, match=r"has schema None.*angara db upgrade"):
+        with pytest.raises(StoreError, match=r"is empty.*angara db upgrade"):
             open_store(url)
         upgrade(url)
         open_store(url).close()
