@@ -302,6 +302,12 @@ def note_minute(
         connection.execute(insert(order_hours).values(order_id=order_id, hour=hour, **first))
 
 
+def supplied_by(connection: Connection, order_id: int) -> frozenset[str]:
+    """The tenants whose machines an order may have, or had."""
+    names = select(tenants.c.name).join(order_suppliers, order_suppliers.c.tenant_id == tenants.c.id)
+    return frozenset(connection.scalars(names.where(order_suppliers.c.order_id == order_id)))
+
+
 def note_event(
     connection: Connection,
     at_s: int,

@@ -3,12 +3,14 @@
 An edge may be captured. So it is told of its own tenants and machines alone, and of what it says nothing is
 believed that its own words could make worth something: a block pays what its bytes pay, if the chain has it;
 who found something is one of its machines, or nobody, and what has another edge's extranonces is not its to
-tell: it hears all blocks; what it may have counted its journal's limits say (`pool.books.edges.limits`). How
-often it may have something written is bounded (`Allowance`).
+tell: it hears all blocks; what happened to an order is, where its machines supply that; what it may have
+counted its journal's limits say (`pool.books.edges.limits`). How often it may ask, and have something
+written, is bounded (`Allowance`).
 
 Must not know: how values travel, miners.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,10 +40,12 @@ from pool.hub import Begin, Hub, HubAway, Plan, RouteEvent
 from pool.journal.beginning import Mark
 from pool.journal.inbox import InboxUnusable, Received
 from pool.journal.records import Machine
+from pool.orders.rows import supplied_by
 from pool.sites.allowance import Allowance
 from pool.sites.known_at_site import begin_of
 from pool.sites.questions import Everything, Heard
 from pool.sites.routes_of_site import routes_of
+from pool.sites.signet import OurSignet
 from pool.whole_file import write_whole
 from stratum.difficulty import BadTarget, target_from_nbits
 
@@ -52,8 +56,12 @@ BLOCK_BYTES_MAX: Final = 4_000_000  # of the largest weight
 SIBLINGS_MAX: Final = 10_000  # pool.chain.block_queue counts so many between two reports
 SIBLINGS_OF_ONE_MAX: Final = 1 << 40
 HASHES_MAX: Final = 1_000
+HASH_BYTES: Final = 32
 # A part rests for a month: clocks, and a header that is an hour or two off, change nothing of whose it was.
 PART_S: Final = 86_400
+HAPPENS: Final = frozenset({"served", "lost", "fell_back", "returned"})  # to a channel; a person switches it
+SESSIONS_MAX: Final = 1 << 20  # more than any site has machines
+SEQ_MAX: Final = (1 << 63) - 1  # of a row
 
 
 class ToldBlock(msgspec.Struct, frozen=True):
@@ -69,8 +77,8 @@ class Answers:
     """To the edge of that name. `begin` says what is to be known of it, from the books; it blocks. `changes`
     is the number of the last change that it was told, `has_room` whether the edge may bring a machine, where
     it is new, `tenants` are all that there are, `easiest_target` is the easiest that a block can have now,
-    None where nobody knows. Edges wait for each other where the books, or all machines, are looked at:
-    `turns` are those of all."""
+    None where nobody knows; `signet` says which one the books are of. Edges wait for each other where the
+    books, or all machines, are looked at: `turns` are those of all."""
 
     def __init__(
         self,
@@ -85,8 +93,11 @@ class Answers:
         has_room: Callable[[Machine], bool],
         tenants: Callable[[], Iterable[TenantRecord]],
         easiest_target: Callable[[], int | None],
+        signet: OurSignet,
         turns: trio.CapacityLimiter,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self._signet, self._wall_clock = signet, wall_clock
         self._turns = turns
         self._tenants, self._easiest_target = tenants, easiest_target
         self._has_room = has_room
@@ -98,6 +109,10 @@ class Answers:
         self._reports = Allowance(20, 10.0)  # of siblings: one in half a minute
         self._begins = Allowance(20, 5.0)  # one that begins asks for both once
         self._events = Allowance(200, 5.0)  # an upstream that comes and goes, of a site that has eight
+        self._questions = Allowance(100, 5.0)  # of the plan where it changes, of blocks at a start
+        self._templates = Allowance(20, 5.0)  # on a signet one asks with each of its node
+        # A start asks for 2,000 blocks, twice or more each (pool.books.journal.credit_book), and another one.
+        self._pages = Allowance(10_000, 0.1)
 
     async def begin(self, asked: Asked) -> Granted:
         self._take_begin()
@@ -110,7 +125,7 @@ class Answers:
         record = self._remote.check(self._name, epoch)
         self._take_begin()
         changes = self._changes()  # what comes after this is told again, and known twice
-        plan = await self.plan()
+        plan = await self._plan()
         async with self._turns:
             begin = await trio.to_thread.run_sync(self._begin, record)
         return Everything(begin_of(begin, record, plan), plan, changes)
@@ -129,6 +144,7 @@ class Answers:
 
     async def unbooked(self, epoch: int, hashes: Sequence[str]) -> list[str]:
         self._remote.check(self._name, epoch)
+        self._take_question(self._questions)
         async with self._turns:
             return sorted(await read_books(self._store, partial(unbooked, hashes=hashes[:HASHES_MAX])))
 
@@ -173,6 +189,15 @@ class Answers:
         return found
 
     async def plan(self) -> Plan:
+        self._take_question(self._questions)
+        return await self._plan()
+
+    def _take_question(self, of: Allowance) -> None:
+        """Raises HubAway."""
+        if not of.take():
+            raise HubAway("this edge asks too often: it is answered later")
+
+    async def _plan(self) -> Plan:
         record = self._remote.record(self._name)
         names = frozenset() if record is None else record.tenants
         async with self._turns:
@@ -180,11 +205,15 @@ class Answers:
         return routes_of(plan, (it for it in self._tenants() if it.name in names))
 
     async def credits(self, prevhash: bytes, after: int) -> CreditsPage:
+        self._take_question(self._pages)
+        if len(prevhash) != HASH_BYTES or not 0 <= after <= SEQ_MAX:
+            return []  # of what is no block nothing was credited
         async with self._turns:
             return await self._hub.credits(prevhash, after)
 
     async def bind_signet(self, challenge: str) -> None:
-        await self._hub.bind_signet(challenge)
+        self._take_question(self._templates)
+        await self._signet.check(challenge)
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
@@ -198,8 +227,26 @@ class Answers:
         await self._hub.count_siblings(f"{self._name} {report}"[:100], mine)
 
     async def note_event(self, event: RouteEvent) -> None:
-        if self._events.take():
-            await self._hub.note_event(event)
+        """At our time: it is told at once, or never."""
+        if not self._events.take():
+            return
+        can_be = event.event in HAPPENS and 0 < event.upstream_id <= SEQ_MAX
+        if not can_be or not await self._is_its(event.order_id):
+            log.error("event_of_edge_refused", edge=self._name, order=event.order_id, said=event.event[:80])
+            return
+        at_s, sessions = int(self._wall_clock()), max(0, min(event.sessions, SESSIONS_MAX))
+        await self._hub.note_event(msgspec.structs.replace(event, at_s=at_s, sessions=sessions))
+
+    async def _is_its(self, order_id: int | None) -> bool:
+        """Whether its machines may be sold by that order, which may be over by now; None: nobody's."""
+        if order_id is None:
+            return True
+        record = self._remote.record(self._name)
+        if record is None or not 0 < order_id <= SEQ_MAX:
+            return False
+        async with self._turns:
+            who = await read_books(self._store, partial(supplied_by, order_id=order_id))
+        return not who.isdisjoint(record.tenants)
 
 
 def _told(block: bytes, easiest: int) -> ToldBlock | None:

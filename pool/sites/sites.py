@@ -70,6 +70,7 @@ from pool.sites.questions import (
     Told,
     WorkersRemoved,
 )
+from pool.sites.signet import OurSignet
 
 log = structlog.get_logger()
 
@@ -181,6 +182,7 @@ class Sites:
             wall_clock=wall_clock,
         )
         self._blocks = HeardBlocks(self._connection, subjects.HUB, nodes)
+        self._signet = OurSignet(nodes, hub)
         self._left_blocks = LeftBlocks(store, blocks_directory(config.data_dir), hub.book_found_blocks)
         self.remote = RemoteEdges(
             store,
@@ -322,6 +324,7 @@ class Sites:
             changes=lambda: made.number,
             tenants=lambda: self._registry.tenants.values(),
             easiest_target=lambda: self._blocks.easiest_target,
+            signet=self._signet,
             turns=self._turns,
             has_room=lambda it: self._has_room(name, it),
         )

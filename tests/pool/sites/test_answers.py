@@ -2,7 +2,10 @@
 are, and it learns nothing of others."""
 
 import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,96 +15,34 @@ from sqlalchemy import func, insert, select
 
 from payouts.rates import Scheme
 from payouts.schemas.divisions import block_funds
-from payouts.schemas.money import blocks, sibling_blocks, workers
+from payouts.schemas.money import sibling_blocks, workers
+from payouts.schemas.orders import channel_events
 from payouts.siblings import SiblingKey
-from pool.books.bookkeeper import Bookkeeper, BookTimes
 from pool.books.edges.hub_copies import note_copy
-from pool.books.edges.leases import Asked, EdgeRefused, Granted
+from pool.books.edges.leases import Asked, EdgeRefused
 from pool.books.edges.rows import PART_RESTS_S, reset_edge
 from pool.books.edges.schema import edge_copies, edge_writers
 from pool.books.journal import folding
+from pool.books.journal.credit_book import CreditsPage
 from pool.books.store import Store
 from pool.chain.blocks import assemble_block
-from pool.chain.networks import NETWORKS
-from pool.chain.node_set import NodeSet
 from pool.chain.templates import parse_template
 from pool.fleet.rows import TenantTerms, set_terms
-from pool.hub import Begin, HubAway, Plan, RouteEvent
+from pool.hub import HubAway, Plan, RouteEvent
 from pool.journal.beginning import Mark
 from pool.journal.records import Machine
-from pool.keeping import Keeping
-from pool.sites.answers import Answers
+from pool.orders.rows import add_order
+from pool.sites.answers import SESSIONS_MAX
 from pool.sites.sites import ASKED_AT_ONCE
-from stratum.difficulty import target_from_nbits
-from tests.fakes.bitcoinds import FakeBitcoind, template_result
+from pool.upstreams.rows import add_upstream
+from tests.fakes.bitcoinds import template_result
+from tests.histories.orders import new_order, new_upstream
 from tests.histories.solving import EXTRANONCE1, PAYOUT, hash_hex, solve, work_on
-from tests.stages.hub import Hub
+from tests.stages.answering_hub import EASIEST, NORTH, SOUTH, House
 from tests.stages.journal import NOW_S
-from tests.stages.site_journal import SiteJournal
-from tests.stages.two_pools import settings
 
-NORTH, SOUTH = "north", "south"
-EASIEST = target_from_nbits(NETWORKS["regtest"].easiest_nbits)
 MINED_S = NOW_S + 1_400
 NOBODYS = bytes.fromhex("0014" + "00" * 20)
-
-
-class House:
-    """A hub with two edges, of which north has begun; `easiest` is what a block takes now."""
-
-    def __init__(self, store: Store, home: Path) -> None:
-        self.hub = Hub(store, home, NORTH, SOUTH)
-        self.easiest: int | None = EASIEST
-        self.room = True
-        fake = FakeBitcoind()
-        nodes = NodeSet([fake.config], chain="regtest", transport=lambda it: fake)
-        bookkeeper = Bookkeeper(store, nodes, times=BookTimes())
-        self.config = settings(home, fake.config, payout_script=PAYOUT)
-        self.keeping = Keeping(self.config, store, bookkeeper, lambda it: self.hub.registry.renumbered(it))
-        self.turns = trio.CapacityLimiter(ASKED_AT_ONCE)
-
-    async def start(self) -> None:
-        await self.hub.start()
-        self.site: SiteJournal = self.hub.site(NORTH)
-        self.granted: Granted = await self.hub.begin(NORTH, self.site)
-        self.north = self.answers(NORTH)
-
-    def answers(self, name: str) -> Answers:
-        return Answers(
-            name,
-            self.config,
-            self.hub.store,
-            self.keeping,
-            self.hub.edges,
-            begin=lambda edge: begin(edge.name),
-            changes=lambda: 7,
-            has_room=lambda it: self.room,
-            tenants=tuple,
-            easiest_target=lambda: self.easiest,
-            turns=self.turns,
-        )
-
-    def in_books(self) -> list[tuple[str, int, int, int | None]]:
-        with self.hub.store.read() as connection:
-            columns = blocks.c.hash, blocks.c.height, blocks.c.income_sat, blocks.c.worker_id
-            return [tuple(row) for row in connection.execute(select(*columns))]
-
-    def finders(self) -> dict[str, str | None]:
-        """By block."""
-        with self.hub.store.read() as connection:
-            rows = select(blocks.c.hash, workers.c.unit).outerjoin(
-                workers, workers.c.id == blocks.c.worker_id
-            )
-            return {row.hash: row.unit for row in connection.execute(rows)}
-
-    def divided_by(self) -> dict[str, str]:
-        with self.hub.store.read() as connection:
-            of = block_funds.c
-            return {row[0]: row[1] for row in connection.execute(select(of.block_hash, of.scheme))}
-
-
-def begin(name: str) -> Begin:
-    raise AssertionError(f"{name} is told all")
 
 
 def machine(name: str) -> Machine:
@@ -437,23 +378,106 @@ async def test_whose_an_edge_is_is_not_for_itself_to_say(house: House) -> None:
     assert house.hub.edge(NORTH).writer == house.site.writer
 
 
+def lost(**changes: Any) -> RouteEvent:
+    event = RouteEvent(at_s=NOW_S, upstream_id=1, order_id=None, event="lost", words="", sessions=5)
+    return msgspec.structs.replace(event, **changes)
+
+
+def events(house: House) -> list[tuple[int, int | None, str, int]]:
+    with house.hub.store.read() as connection:
+        of = channel_events.c
+        columns = of.at_s, of.order_id, of.event, of.sessions
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(of.id))]
+
+
 @pytest.mark.sqlite_suffices
 async def test_events_beyond_what_upstreams_can_have_are_not_written(
     house: House, autojump_clock: trio.testing.MockClock
 ) -> None:
     house.north = house.answers(NORTH)
-    written = 0
-
-    class Notes:
-        async def note_event(self, event: RouteEvent) -> None:
-            nonlocal written
-            written += 1
-
-    house.north._hub = Notes()  # type: ignore[assignment]
-    event = RouteEvent(at_s=0, upstream_id=1, order_id=None, event="lost", words="", sessions=0)
+    sell(house, "acme")
     for _ in range(500):
-        await house.north.note_event(event)
-    assert written == 200
+        await house.north.note_event(lost())
+    assert len(events(house)) == 200
+
+
+def sell(house: House, tenant: str) -> int:
+    """An order of that tenant's machines, by its number."""
+    name = f"of-{tenant}"
+    with house.hub.store.write() as connection:
+        add_upstream(connection, new_upstream(name), by="ann", now_s=NOW_S)
+        order = new_order(name, upstream=name, from_s=NOW_S, until_s=NOW_S + 3_600, tenants=(tenant,))
+        return add_order(connection, order, by="ann", now_s=NOW_S).id
+
+
+async def test_what_happened_to_an_order_says_who_supplies_it_and_nobody_else(house: House) -> None:
+    """North may count for acme. Of another buyer's order it said two hundred interruptions at once, and one
+    in five seconds from then on; and a change of the upstream, which is a person's, in everybody's report."""
+    acme, borealis = sell(house, "acme"), sell(house, "borealis")
+    for _ in range(50):
+        await house.north.note_event(lost(upstream_id=2, order_id=borealis))
+        await house.north.note_event(lost(event="switched"))
+    for order_id in (99, 1 << 70, -1):
+        await house.north.note_event(lost(order_id=order_id))
+        await house.north.note_event(lost(upstream_id=1 << 70))
+    assert events(house) == []
+    house.hub.clock.now_s += 7_200  # that it is over is said behind its end
+    await house.north.note_event(lost(order_id=acme))
+    assert events(house) == [(NOW_S + 7_200, acme, "lost", 5)]
+
+
+@pytest.mark.sqlite_suffices
+async def test_an_event_is_of_when_it_is_told_and_of_no_more_machines_than_there_can_be(house: House) -> None:
+    acme = sell(house, "acme")
+    for at_s, sessions in ((0, -1), (1 << 80, 1 << 80)):
+        await house.north.note_event(lost(order_id=acme, at_s=at_s, sessions=sessions))
+    assert events(house) == [(NOW_S, acme, "lost", 0), (NOW_S, acme, "lost", SESSIONS_MAX)]
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_asks_without_end_has_the_books_for_so_many_questions(
+    house: House, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the hub's log has nothing of the others: what is refused for that is told the edge alone. A start
+    asks for 2,000 blocks, twice each, and is answered."""
+    asked: Counter[str] = Counter()
+
+    async def plan() -> Plan:
+        asked["plan"] += 1
+        return Plan({}, {})
+
+    async def credits(prevhash: bytes, after: int) -> CreditsPage:
+        asked["credits"] += 1
+        return []
+
+    monkeypatch.setattr(house.keeping, "plan", plan)
+    monkeypatch.setattr(house.keeping, "credits", credits)
+    house.north = house.answers(NORTH)
+
+    async def ask(times: int, question: Callable[[], Awaitable[object]]) -> int:
+        refused = 0
+        for _ in range(times):
+            try:
+                await question()
+            except HubAway:
+                refused += 1
+        return refused
+
+    assert await ask(4_000, lambda: house.north.credits(bytes(32), 0)) == 0
+    assert await ask(20_000, lambda: house.north.credits(bytes(32), 0)) == 14_000
+    assert await ask(1_000, house.north.plan) == 900
+    assert asked == {"credits": 10_000, "plan": 100}
+    assert await ask(1_000, lambda: house.north.unbooked(1, [])) == 1_000  # of the same
+    await trio.sleep(5.0)
+    assert await ask(2, house.north.plan) == 1
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize(
+    ("prevhash", "after"), [(b"", 0), (bytes(31), 0), (bytes(32), 1 << 64), (bytes(32), -1)]
+)
+async def test_of_what_is_no_block_nothing_was_credited(house: House, prevhash: bytes, after: int) -> None:
+    assert await house.north.credits(prevhash, after) == []
 
 
 @pytest.mark.sqlite_suffices
