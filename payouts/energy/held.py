@@ -2,14 +2,16 @@
 is drawn and not charged yet.
 
 Who is paid all of his credit before his energy is charged has had it for nothing, and may never come back.
-Energy without a price yet is held back at what the tenant's last charge cost a joule; of a tenant that was
-never charged nobody knows, and nothing is paid.
+Energy without a price yet is held back at what the tenant's charges of a day cost a joule: where prices are
+by the hour, that of the last one alone may be next to nothing. Of a tenant that was never charged nobody
+knows, and nothing is paid.
 
 Invariants: reads only; rounded up. Must not know: payouts.
 """
 
 from fractions import Fraction
 from math import ceil
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, func, select
@@ -17,6 +19,8 @@ from sqlalchemy import Connection, func, select
 from payouts.energy.dues import dues_sat
 from payouts.rates import PSAT_PER_SAT
 from payouts.schemas.energy import energy_charges, energy_to_charge
+
+CHARGES: Final = 24  # of a tenant's last: a day at one site
 
 
 class HeldForEnergy(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +41,7 @@ def held_for_energy(connection: Connection) -> dict[int, HeldForEnergy]:
     )
     for row in waiting:
         due = held[row.tenant_id].sat if row.tenant_id in held else 0
-        cost_sat = _last_cost_sat(connection, row.tenant_id)
+        cost_sat = _usual_cost_sat(connection, row.tenant_id)
         if cost_sat is None:
             held[row.tenant_id] = HeldForEnergy(sat=due, unknown_hours=row.hours)
         else:
@@ -46,15 +50,17 @@ def held_for_energy(connection: Connection) -> dict[int, HeldForEnergy]:
     return {it: of_it for it, of_it in held.items() if of_it.sat or of_it.unknown_hours}
 
 
-def _last_cost_sat(connection: Connection, tenant_id: int) -> Fraction | None:
-    """What a joule cost the tenant last."""
+def _usual_cost_sat(connection: Connection, tenant_id: int) -> Fraction | None:
+    """What a joule cost the tenant, of its last charges together; energy that was taken back is none."""
     of = energy_charges.c
-    last = connection.execute(
+    last = (
         select(of.joules, of.amount_sat, of.amount_psat)
-        .where(of.tenant_id == tenant_id)
+        .where(of.tenant_id == tenant_id, of.joules > 0)
         .order_by(of.seq.desc())
-        .limit(1)
-    ).one_or_none()
-    if last is None:
+        .limit(CHARGES)
+    )
+    rows = connection.execute(last).all()
+    if not rows:
         return None
-    return Fraction(last.amount_sat * PSAT_PER_SAT + last.amount_psat, last.joules * PSAT_PER_SAT)
+    cost_psat = sum(row.amount_sat * PSAT_PER_SAT + row.amount_psat for row in rows)
+    return Fraction(cost_psat, sum(row.joules for row in rows) * PSAT_PER_SAT)

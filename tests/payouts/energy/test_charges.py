@@ -592,6 +592,24 @@ def test_a_payout_holds_back_what_is_due_and_what_is_drawn_and_not_charged(site:
 
 
 @pytest.mark.sqlite_suffices
+def test_who_withdraws_behind_an_hour_that_cost_nothing_is_held_to_what_a_day_costs(site: Site) -> None:
+    """A day at 80 sat a kWh but for its last hour, which is below nothing, and then a day of 100 kW of which
+    nobody has said the price yet: at the last price he withdraws all, and owes it when it is said."""
+    hours = {HOUR + at: 80_000_000 for at in range(23)} | {HOUR + 23: -5_000_000}
+    site.tariff(kind=Kind.HOURLY, hours=hours, currency="SAT")
+    site.agree(charge=Charge.TARIFF)
+    for at in range(48):
+        site.draw(HOUR + at, acme(kwh=100))
+    _, unpriced = site.charge(HOUR_S + 48 * 3_600 + GRACE_S)
+    assert len(unpriced) == 24
+    site.credit(400_000)
+    site.collect()
+    with site.store.read() as connection:
+        held = held_for_energy(connection)[ACME].sat
+    assert held == 23 * 8_000 - 500  # as much as a day cost; nothing before
+
+
+@pytest.mark.sqlite_suffices
 def test_energy_that_is_to_be_taken_back_holds_nothing_back(site: Site) -> None:
     site.fee(1_000_000, "SAT")
     site.draw(HOUR, acme(kwh=30))
