@@ -38,6 +38,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     tenant_active: bool
     fee_bps: int
     pays_energy: bool = False  # by its tenant's hosting terms
+    units: int | None = None  # that stand there; None: nobody has said
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):

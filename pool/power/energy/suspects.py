@@ -54,7 +54,7 @@ def suspects(
     off: Collection[int] = frozenset(),
 ) -> tuple[Suspect, ...]:
     """All of them, meters first. `off`: machines that events have."""
-    found = [*_meters(now.meters), *_unexplained(known, machines, now, off)]
+    found = [*_meters(now.meters), *_unexplained(known, machines, now, off), *_crowded(known, now)]
     for kind, which, words in _machines(known, machines, before):
         found += _named(known, machines, kind, which, words)
     return tuple(found)
@@ -83,13 +83,13 @@ def _machines(
     )
     yield (
         "uncharged",
-        alive & (plate == 0) & np.isin(machines.containers, _uncharged(known)),
+        alive & (plate == 0) & np.isin(machines.containers, _charged_by_models(known)),
         "its tenant pays for energy, and nobody has said what it draws under this name: nothing is charged",
     )
 
 
-def _uncharged(known: Known) -> list[int]:
-    """Containers where who is charged for energy is charged by the models of machines: no meter has them."""
+def _charged_by_models(known: Known) -> list[int]:
+    """Containers whose tenant pays for energy, and which no meter has."""
     metered = {it for meter in known.meters for it in meter.containers}
     at = {meter.site for meter in known.meters if meter.site is not None}
     return [
@@ -196,6 +196,23 @@ def _silent(machines: MachinesNow, here: Bools, beyond: int, off: Collection[int
             words=("it is off for a power event" if is_off else "it sends nothing")
             + f", and the meter before it has {beyond} W that no work explains",
         )
+
+
+def _crowded(known: Known, now: PowerNow) -> Iterator[Suspect]:
+    """Where more mine than there are machines some are others', and charged by a model that is not theirs."""
+    for number in _charged_by_models(known):
+        it = known.places[number]
+        mine = now.containers[it.tenant, it.name].machines
+        if it.units and mine > it.units:
+            yield Suspect(
+                kind="crowded",
+                worker=None,
+                container=number,
+                meter=None,
+                watts=None,
+                words=f"{mine} machines mine under its name, and {it.units} stand there: the others are"
+                " charged by its model for what they draw",
+            )
 
 
 def _stands_before(it: MeterNow, known: Known, number: int) -> bool:

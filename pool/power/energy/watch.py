@@ -46,6 +46,7 @@ def read_known(connection: Connection, now_s: int) -> Known:
             containers.c.id,
             containers.c.name,
             containers.c.tenant_id,
+            containers.c.nameplate_units,
             tenants.c.name.label("tenant"),
             tenants.c.status,
             sites.c.name.label("site"),
@@ -71,6 +72,7 @@ def read_known(connection: Connection, now_s: int) -> Known:
                 tenant_active=row.status == "active",
                 fee_bps=row.fee_bps,
                 pays_energy=row.tenant_id in pay,
+                units=row.nameplate_units,
             )
             for row in rows
         },

@@ -12,7 +12,7 @@ from payouts.energy.terms import Charge, HostingTerms, set_terms
 from pool.books.store import Store
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
-from pool.fleet.rows import load
+from pool.fleet.rows import load, set_container
 from pool.power.energy.energies import energy_of_hour
 from pool.power.energy.meters import NewMeter, add_meter, take_readings
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
@@ -103,3 +103,33 @@ async def test_who_escapes_his_bill_by_another_name_for_his_container_is_named(
     await trio.sleep(60)
     hashrates.add(pack_tallies({(renamed, 1, 16, Verdict.ACCEPTED): 24}), trio.current_time())
     assert [(it.kind, it.worker) for it in await watch.suspects()] == [("uncharged", renamed)]
+
+
+@pytest.mark.sqlite_suffices
+async def test_who_pays_less_by_the_name_of_a_container_with_better_machines_is_named(
+    hall: Store, autojump_clock: MockClock
+) -> None:
+    """An S19 Pro of c01 says that it is one more unit of c02, where an S21 stands: it is charged 59 % of what
+    it draws, and does no more than an S21 can. But then more machines mine in c02 than there are."""
+    with hall.write() as connection:
+        better, renamed = add_container(connection, "acme.c02", 2)
+        set_container(connection, "acme", "c02", units=1, next_id=0, now_s=NOW_S)
+        named = [NewNameplate(container="acme.c02", model="Antminer S21")]
+        set_nameplates(connection, named, by="olga", now_s=NOW_S)
+        terms = HostingTerms(charge=Charge.FEE, fee_micro=60_000, currency="USD")
+        set_terms(connection, 1, terms, by="olga", now_s=NOW_S, from_s=NOW_S)
+        mined_in_hour(connection, HOUR, {1: 1_406, renamed: 1_406})  # both of 110 TH/s
+        registry = Registry(load(connection))
+    with hall.read() as connection:
+        own, other = (it.joules for it in energy_of_hour(connection, HOUR))
+        assert other == pytest.approx(own * 17.5 / 29.545, rel=1e-3)
+    hashrates = HashrateBook(registry, trio.current_time())
+    watch = PowerWatch(hall, hashrates, wall_clock=lambda: NOW_S)
+    await watch.refresh()
+    await trio.sleep(60)
+    hashrates.add(pack_tallies({(better, 1, 16, Verdict.ACCEPTED): 40}), trio.current_time())
+    assert await watch.suspects() == ()
+    await trio.sleep(60)
+    hashrates.add(pack_tallies({(renamed, 1, 16, Verdict.ACCEPTED): 24}), trio.current_time())
+    (found,) = await watch.suspects()
+    assert (found.kind, registry.containers[found.container or 0].name) == ("crowded", "c02")
