@@ -202,7 +202,8 @@ def _crowded(known: Known, now: PowerNow) -> Iterator[Suspect]:
     """Where more mine than there are machines some are others', and charged by a model that is not theirs."""
     for number in _charged_by_models(known):
         it = known.places[number]
-        mine = now.containers[it.tenant, it.name].machines
+        drawn = now.containers.get((it.tenant, it.name))  # None: the books have it since
+        mine = 0 if drawn is None else drawn.machines
         if it.units and mine > it.units:
             yield Suspect(
                 kind="crowded",
@@ -223,5 +224,5 @@ def _stands_before(it: MeterNow, known: Known, number: int) -> bool:
 
 def _any_unknown(drawn: Mapping[tuple[str, str], Drawn], known: Known, boxes: Sequence[int]) -> bool:
     """Of machines of which nobody knows what they take nothing can be said."""
-    places = (known.places[it] for it in boxes)
-    return any(drawn[it.tenant, it.name].unknown_machines for it in places)
+    names = {(known.places[it].tenant, known.places[it].name) for it in boxes}
+    return any(drawn[it].unknown_machines for it in names & drawn.keys())

@@ -227,6 +227,19 @@ def test_who_is_silent_before_a_meter_that_has_more_than_the_work_is_named() -> 
     assert named(one_unknown, look) == {}  # of it nothing can be said
 
 
+def test_a_container_that_the_books_have_since_the_look_is_nobodys_mistake() -> None:
+    """The books are read anew while machines are looked at."""
+    before = known(
+        [0] + [1] * 8, {1: HALL[1]}, meters=(meter(1, site="Bratsk"),), readings={1: reads(40_000)}
+    )
+    look = machines([1] * 8, [110.0] * 8)
+    after = msgspec.structs.replace(before, places={1: HALL[1], 9: place("acme", "new", pays_energy=True)})
+    for meters in (before.meters, ()):
+        since = msgspec.structs.replace(after, meters=meters)
+        kinds = {it.kind for it in suspects(since, look, now_of(before, look), None)}
+        assert kinds <= {"unexplained"}
+
+
 def test_meters_that_cannot_be_right_are_named() -> None:
     def kinds(readings: list[Reading]) -> list[Suspect]:
         it = known([0, 1], {1: HALL[1]}, meters=(meter(1, containers=(1,)),), readings={1: readings})
