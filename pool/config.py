@@ -5,14 +5,12 @@ network (nodes, listening addresses) can still fail. Secrets never appear in an 
 """
 
 import grp
-import re
 from fractions import Fraction
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from msgspec import inspect
 
 from pool.authority_key import read_authority
 from pool.books.bookkeeper import IMPATIENT, BookTimes
@@ -28,6 +26,7 @@ from pool.power.signals.settings import SignalSettings, SignalsTable, signal_set
 from pool.requests.policy import Approval
 from pool.settings_file import BadConfig as BadConfig
 from pool.settings_file import path_in, read_settings
+from pool.settings_mistakes import in_words
 from pool.settings_tables import (
     AdminTable,
     DatabaseTable,
@@ -38,7 +37,6 @@ from pool.settings_tables import (
     StratumTable,
     Sv2Table,
     WebTable,
-    bare,
 )
 from pool.treasury.settings import PayoutSettings
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
@@ -51,8 +49,6 @@ from stratum.sv2.secp256k1 import KeyPair
 from stratum.upstream.failover import UpstreamSettings
 
 _EXPONENT_MAX: Final = 1_000  # beyond any difficulty, and still quick to compute
-_OUT_OF_RANGE: Final = re.compile(r"^Expected `(?:int|float)` [<>]=.* - at `\$\.([a-z0-9_.]+)`$")
-_NUMBER_CHARS_MAX: Final = 30  # of a wrong one that is shown
 SV2: Final = "sv2"  # what is spoken at an endpoint
 EXTRANONCE1_BYTES: Final = 4  # 2^32 sessions a boot before one is used again
 
@@ -154,20 +150,7 @@ def tables_in(path: Path) -> File:
     try:
         return msgspec.convert(raw, File)
     except msgspec.ValidationError as error:
-        raise BadConfig(f"{path}: {_in_words(error, raw)}") from None
-
-
-def _in_words(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
-    """What is wrong: msgspec's words, or for a number out of its range that number and the whole range."""
-    found = _OUT_OF_RANGE.search(str(error))
-    if found is None:
-        return str(error)
-    value: Any = raw
-    kind: Any = inspect.type_info(File)
-    for name in found[1].split("."):
-        value = value[name]
-        kind = bare(next(field.type for field in kind.fields if field.name == name))
-    return f"{found[1]}: {str(value)[:_NUMBER_CHARS_MAX]} is not within {kind.ge} to {kind.le}"
+        raise BadConfig(f"{path}: {in_words(error, raw)}") from None
 
 
 def parse_difficulty(value: object, what: str) -> int:

@@ -72,6 +72,7 @@ ROOMS = {
         "routing",
         "hub",
         "config",
+        "settings_mistakes",
         "settings_tables",
         "messages",
         "treasury",
