@@ -112,7 +112,13 @@ def _asked(path: Path, target: str, body: bytes, headers: Mapping[str, str]) -> 
         connection.request("POST", target, body, dict(headers))
         response = connection.getresponse()
         return response.status, json.loads(response.read(ANSWER_BYTES_MAX))
+    except PermissionError:
+        raise NoAnswer(
+            f"this account may not connect to {path}: root may, the account that runs the pool, and who is in"
+            " the group of [admin]"
+        ) from None
     except (OSError, HTTPException, ValueError) as error:
-        raise NoAnswer(f"the pool does not answer on {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise NoAnswer(f"the pool does not answer on {path}: {reason}") from None
     finally:
         connection.close()

@@ -5,6 +5,7 @@ A published list has the changes of the key among its rows, where they stand in 
 """
 
 import base64
+import re
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -27,6 +28,8 @@ reserve_app = typer.Typer(no_args_is_help=True)
 app.add_typer(reserve_app, name="reserve", help="The payout wallet's coins, which sign for a root (BIP-322).")
 app.add_typer(stamps.app, name="stamp", help="When a root was there at the latest (OpenTimestamps).")
 
+HOUR: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
+HASH: Final = re.compile(r"[0-9a-f]{64}")
 ROOTS: Final = (
     Column("root", "number", right=True),
     Column("day", "day"),
@@ -117,6 +120,10 @@ def proof_shares(
     out: Annotated[Path | None, typer.Option(help="New file; standard output without it.")] = None,
 ) -> None:
     """A tenant's shares of an hour, those that are kept, for `angara verify`."""
+    if not HOUR.fullmatch(hour):
+        raise BadConfig(f"{hour!r:.40} is not an hour, like 2026-09-01T06")
+    if share is not None and not HASH.fullmatch(share):
+        raise BadConfig(f"--share: {share!r:.80} is not a hash, 64 small hex digits")
     answer = books.ask("proof.shares", hour=hour, tenant=tenant, share=share)
     write_out(answer["content"].encode(), out)
 

@@ -26,15 +26,23 @@ def rate_quote(
 ) -> None:
     """What shares are worth, exactly: SAT CARRY_PSAT, whole satoshi and the rest in 10^-12 satoshi."""
     try:
+        bits = int(nbits, 16)
+    except ValueError:
+        raise BadConfig(f"--nbits: {nbits!r:.40} is not in hex, like 1d00ffff") from None
+    try:
+        each = Fraction(difficulty)
+    except (ValueError, ZeroDivisionError):
+        raise BadConfig(f"--difficulty: {difficulty!r:.40} is not like 65536, 0.5 or 1/4294967296") from None
+    try:
         amount = quote(
-            nbits=int(nbits, 16),
+            nbits=bits,
             height=height,
-            difficulty=Fraction(difficulty),
+            difficulty=each,
             shares=shares,
             fee_bps=fee_bps,
             block_fees_sat=block_fees_sat,
         )
-    except (BadRate, ValueError, ZeroDivisionError) as error:
+    except (BadRate, ValueError) as error:
         raise BadConfig(f"there is no such price: {error}") from None
     if form is Form.JSON:
         print_json({"sat": amount.sat, "carry_psat": amount.carry_psat})

@@ -253,8 +253,13 @@ def _period(from_day: str, to_day: str) -> Period:
 
 def _recent(from_day: str | None, to_day: str | None, days: int) -> Period:
     """So many days up to and with today where nothing else is said."""
-    last = to_day or str(datetime.now(UTC).date() + timedelta(days=1))
-    return _period(from_day or str(_parse_day(last, "--to") - timedelta(days=days)), last)
+    last = datetime.now(UTC).date() + timedelta(days=1) if to_day is None else _parse_day(to_day, "--to")
+    if from_day is not None:
+        return Period(_parse_day(from_day, "--from"), last)
+    try:
+        return Period(last - timedelta(days=days), last)
+    except OverflowError:
+        raise BadConfig(f"--to: there are no {days} days before {last}") from None
 
 
 def _parse_day(text: str, option: str) -> date:

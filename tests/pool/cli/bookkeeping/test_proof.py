@@ -167,6 +167,21 @@ def test_from_an_hour_to_shares_that_their_owner_believes(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("yesterday",), "'yesterday' is not an hour, like 2026-09-01T06"),
+        (("2026-09-01T06", "--share", "AB"), "--share: 'AB' is not a hash, 64 small hex digits"),
+    ],
+)
+def test_what_is_no_hour_and_no_hash_is_a_mistake(
+    arguments: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    done = angara("proof", "shares", *arguments, "--tenant", "acme", "--data-dir", tmp_path)
+    assert done.exit_code == 2
+    assert words in done.output
+
+
 def test_the_books_are_verified_with_the_key_of_the_settings(tmp_path: Path) -> None:
     """A tree of other balances than the ledger's, of the same total, which the key alone tells."""
     file = written(tmp_path, by_hand=False)

@@ -146,3 +146,10 @@ def test_books_that_contradict_each_other_are_told_with_exit_code_1(data_dir: Pa
         done = report(*what, *days(), "--data-dir", str(data_dir))
         assert done.exit_code == 1
         assert "angara: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["luck", "pool"])
+def test_days_before_the_calendar_begins_are_a_mistake(name: str, data_dir: Path) -> None:
+    done = report(name, "--to", "0001-01-01", "--data-dir", str(data_dir))
+    assert done.exit_code == 2
+    assert "--to: there are no " in done.output
