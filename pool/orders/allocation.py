@@ -10,10 +10,12 @@ standard errors of what is known of it, for a single machine is known to 3 % aft
 to 0.1 %. When it is acted on it is brought to its target, not to the edge, where the next fluctuation
 would move machines again. An order that whole machines are too coarse for has one too many, not one too few.
 
-Which. The biggest machines first, then the one that fits the rest best. Estimates of machines of one model
-differ mostly by luck, and who takes the luckiest is short afterwards: so bigger means another class of
-speed, in steps of SIZE_STEP around the median. Within a class those that may supply the fewest orders go
-first, then by a permutation of worker numbers: neighbours share a breaker, and orders should not.
+Which. Small machines last, for they are many moves, then the one that fits the rest best. Estimates of
+machines of one model differ mostly by luck, and who takes the luckiest is short afterwards: so smaller means
+another class of speed, in steps of SIZE_STEP below the median. Nobody is first for being larger: two machines
+that say one name are a larger one, and a seller would have all of an order that pays well. Within a class
+those that may supply the fewest orders go first, then by a permutation of worker numbers: neighbours share a
+breaker, and orders should not.
 
 From where, each only if those before did not suffice:
 1. Free machines (those that must move anyway first), and what other orders have above their targets,
@@ -322,9 +324,9 @@ class _Board:
 
 
 def _sizes(hps: Floats) -> Floats:
-    """Classes of speed: 0 is around the median of those that mine."""
+    """Classes of speed: 0 is around the median of those that mine, and above it."""
     mining = hps > 0
     if not mining.any():
         return np.zeros(len(hps))
     ratio = np.where(mining, hps, 1.0) / np.median(hps[mining])
-    return np.where(mining, np.rint(np.log(ratio) / np.log(SIZE_STEP)), -np.inf)
+    return np.where(mining, np.minimum(np.rint(np.log(ratio) / np.log(SIZE_STEP)), 0.0), -np.inf)

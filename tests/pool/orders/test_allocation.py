@@ -213,11 +213,22 @@ def test_an_order_outside_is_brought_to_its_target_and_not_to_the_edge() -> None
     assert len(much.moves) == 4
 
 
-def test_the_biggest_go_first_and_then_the_one_that_fits_the_rest() -> None:
-    speeds = [50.0, 52.0, 100.0, 100.0, 100.0, 200.0, 200.0]
+def test_small_ones_go_last_and_then_the_one_that_fits_the_rest() -> None:
+    speeds = [20.0, 52.0, 100.0, 100.0, 100.0, 100.0, 100.0]
     machines = [machine(worker, ths=ths) for worker, ths in enumerate(speeds, 1)]
-    made = plan([demand(1, 450)], machines)
-    assert set(routes(made)) == {6, 7, 1}
+    made = plan([demand(1, 550)], machines)
+    assert set(routes(made)) == {3, 4, 5, 6, 7, 2}
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_a_seller_whose_machines_share_names_has_no_larger_part_of_an_order(together: int) -> None:
+    """Two sellers of 100 machines each, and an order for half of all. Who had two of his say one name had all
+    of it, and what it pays beyond the pool's rate; he has half, give or take the luck of his numbers."""
+    honest = [machine(worker, ths=100.0) for worker in range(1, 101)]
+    thiefs = [machine(worker, ths=100.0 * together) for worker in range(1_001, 1_001 + 100 // together)]
+    made = plan([demand(1, 10_000)], [*honest, *thiefs])
+    his_ths = sum(100 * together for worker in routes(made) if worker > 1_000)
+    assert 4_000 <= his_ths <= 6_000
 
 
 def test_machines_of_one_model_are_not_chosen_by_luck() -> None:
