@@ -28,6 +28,7 @@ log = structlog.get_logger()
 WORDS_CHARS_MAX: Final = 1_000
 # What a database says of values that it does not take: they came from the edge.
 OF_VALUES: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+OURS: Final = ("pool.", "payouts.", "stratum.")  # whose exceptions say what an operator has to know
 TOO_MUCH: Final = "54"  # of PostgreSQL: a value that is too long for an index, which is no error of values
 
 
@@ -66,7 +67,7 @@ class EdgeTaker(Taker):
                 ours = isinstance(error, LeaseHeld | LeaseLost)
                 if ours or (isinstance(error, SQLAlchemyError) and not _is_of_values(error)):
                     raise
-                self.wrong = words_of(error)[:WORDS_CHARS_MAX] or type(error).__name__
+                self.wrong = self._why(error)[:WORDS_CHARS_MAX]
                 log.error("edge_held", writer=self._inbox.writer, reason=self.wrong)
         self._hold()
         return None
@@ -80,6 +81,16 @@ class EdgeTaker(Taker):
                 f"the books have a part of what is up to record {self.position.until}, and it is here up to"
                 f" record {have}: the edge sends it again"
             )
+
+    def _why(self, error: Exception) -> str:
+        """In words for an operator, whoever stumbled over it."""
+        words, behind = words_of(error), f"behind record {self.position.at.number} of the journal"
+        if isinstance(error, SQLAlchemyError):
+            return f"the database does not take what is {behind}: {words}"
+        if type(error).__module__.startswith(OURS):
+            return words
+        log.error("journal_not_read", writer=self._inbox.writer, exc_info=True)
+        return f"what is {behind} is nothing that Angara has written: {words or type(error).__name__}"
 
     def _hold(self) -> None:
         """Once; where the database is away, again at the next step."""

@@ -7,7 +7,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
 from pool.books.journal.positions import position_of, positions
 from pool.books.journal.start import OVER_S, open_journals
+from pool.books.journal.upstream_verdicts import UpstreamTally, pack
 from pool.books.lease import LeaseLost
 from pool.books.store import Store
 from pool.fleet import registry
@@ -36,6 +37,7 @@ from pool.journal.frames import Place
 from pool.journal.inbox import Inbox, InboxUnusable, Want
 from pool.journal.records import Batch, Noted, packed
 from stratum.tallies import RECORD, Verdict
+from stratum.upstream.shares import SubmitVerdict
 from tests.fixtures.databases import Crash, crash_before
 from tests.stages import site_journal
 from tests.stages.hub import Hub
@@ -391,6 +393,31 @@ def no_difficulty(hub: Hub, site: SiteJournal) -> None:
     site.share("acme.c01.u1", 1, log2=100)
 
 
+def an_answer_that_no_upstream_gives(hub: Hub, site: SiteJournal) -> None:
+    assert site.rate is not None
+    said = UpstreamTally(site.number("acme.c01.u1"), site.rate.number, 1, SubmitVerdict.ACCEPTED)
+    packed_answer = bytearray(pack({said: 1}))
+    packed_answer[40] = 9
+    say_batch(site, upstream=bytes(packed_answer))
+
+
+def half_an_answer(hub: Hub, site: SiteJournal) -> None:
+    say_batch(site, upstream=bytes(7))
+
+
+def half_a_tally(hub: Hub, site: SiteJournal) -> None:
+    say_batch(site, tallies=bytes(7))
+
+
+def kept_shares_that_are_none(hub: Hub, site: SiteJournal) -> None:
+    say_batch(site, kept=bytes(7))
+
+
+def say_batch(site: SiteJournal, **changes: Any) -> None:
+    batch = msgspec.structs.replace(Batch(moment_s=site.moment_s, accepted=site.accepted), **changes)
+    site.log.append(packed(batch), site.moment_s, site.accepted)
+
+
 def the_first_hour_of_all(hub: Hub, site: SiteJournal) -> None:
     """It has what no hour is known of: whoever adds to it could hide there what he changed."""
     site.moment_s = 5
@@ -398,6 +425,7 @@ def the_first_hour_of_all(hub: Hub, site: SiteJournal) -> None:
     site.moment_s = NOW_S
 
 
+NOT_OURS: Final = r"^what is behind record 2 of the journal is nothing that Angara has written: "
 SAYS: dict[str, tuple[Callable[[Hub, SiteJournal], None], str]] = {
     "another's machine": (another_tenant, "edge north may not count for borealis.c01.u1: it may for acme"),
     "a number of another part": (another_part, "numbers the machine acme.c01.u9 as 258, which is of part 2"),
@@ -406,7 +434,11 @@ SAYS: dict[str, tuple[Callable[[Hub, SiteJournal], None], str]] = {
     "a price without a meaning": (another_price, "shares of rate 99, and does not define it"),
     "fewer than there are": (more_than_it_counts, "says that it has 8 accepted shares .* and 12 are in it"),
     "a verdict that there is none of": (no_verdict, "a verdict that there is none of"),
-    "a difficulty that there is none of": (no_difficulty, "difficulty_log2"),
+    "a difficulty that there is none of": (no_difficulty, "^the database does not take .*difficulty_log2"),
+    "an answer of no upstream": (an_answer_that_no_upstream_gives, NOT_OURS),
+    "half an answer": (half_an_answer, NOT_OURS),
+    "half a tally": (half_a_tally, NOT_OURS),
+    "kept shares that are none": (kept_shares_that_are_none, NOT_OURS),
     "a record of 1970": (the_first_hour_of_all, "at the hour that has what was booked before hours"),
 }
 
