@@ -5,7 +5,8 @@ protocols (`pool.questions`). The socket has no name and the processes are of on
 other end needs no proof.
 
 Invariants: at most ASKED_MAX questions of a side wait for an answer; a question that is not answered in
-ANSWER_S ends the link, and with it all others: who is asked does not live. Must not know: what is asked.
+ANSWER_S ends the link, and with it all others: who is asked does not live. What is no frame ends it too:
+where the next one begins nobody knows then. Must not know: what is asked.
 """
 
 import itertools
@@ -17,7 +18,8 @@ import msgspec
 import structlog
 import trio
 
-from pool.questions import Answering, Refusal
+from pool.questions import WORDS_CHARS_MAX, Answering, Refusal
+from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
@@ -95,20 +97,30 @@ class Link:
         return answer.content
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until the other end closes, or this one; then every question that waits fails."""
+        """Until the other end closes or sends what is no frame, or this one closes; then every question that
+        waits fails."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
                 task_status.started()
-                data = bytearray()
-                while chunk := await self._read():
-                    data += chunk
-                    while (frame := _cut(data)) is not None:
-                        self._take(_DECODER.decode(frame), nursery)
+                await self._take_all(nursery)
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await self.aclose()
+
+    async def _take_all(self, nursery: trio.Nursery) -> None:
+        data = bytearray()
+        while chunk := await self._read():
+            data += chunk
+            try:
+                while (frame := _cut(data)) is not None:
+                    self._take(_DECODER.decode(frame), nursery)
+            except (ValueError, *NOT_READ) as error:
+                log.error("link_not_read", reason=str(error)[:WORDS_CHARS_MAX])
+                return
+        if data and not self.closed.is_set():
+            log.error("link_not_read", reason=f"it ended in a frame, behind {len(data)} bytes of it")
 
     async def aclose(self) -> None:
         """For good."""
@@ -126,7 +138,7 @@ class Link:
     def _take(self, message: _Ask | _Answer | _Error, nursery: trio.Nursery) -> None:
         if isinstance(message, _Ask):
             nursery.start_soon(self._reply, message)
-        elif (asked := self._asked.get(message.number)) is not None:
+        elif (asked := self._asked.get(message.number)) is not None and not asked[1]:
             asked[1].append(message)
             asked[0].set()
 

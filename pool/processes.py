@@ -5,8 +5,9 @@ the next one begins to write it. So what a process acknowledged before it was ki
 machines it served is known to the next.
 
 A process that dies again at once is started again ever later. One that does not answer is killed: the kernel
-goes on giving it miners, which nobody serves. Whatever changes is told to each in the order in which it
-happened, from before it was told what there is: so nobody misses what changes while it begins.
+goes on giving it miners, which nobody serves. One that says what cannot be is ended. Whatever changes is told
+to each in the order in which it happened, from before it was told what there is: so nobody misses what
+changes while it begins.
 
 Must not know: what miners say.
 """
@@ -132,6 +133,10 @@ class Process:
         try:
             return await answer
         except LinkClosed as error:
+            raise WriterAway from error
+        except AnsweredWithError as error:
+            log.error("process_does_not_say", process=self.number, reason=str(error))
+            self.hears_no_more()
             raise WriterAway from error
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from pool.link import ANSWER_S, Link, LinkClosed
@@ -150,3 +151,42 @@ async def test_an_end_that_does_not_answer_is_given_up(autojump_clock: MockClock
             await it.station.sleeps()
         assert trio.current_time() - begun_s == pytest.approx(ANSWER_S)
         assert it.asks.closed.is_set()
+
+
+def frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
+
+
+NOT_READ = {
+    "no msgpack": (frame(b"\xc1"), "MessagePack data is malformed"),
+    "another message": (frame(msgspec.msgpack.encode([9, 1, b""])), "Invalid value 9"),
+    "a text that is none": (frame(b"\x94\x01\x01\xa1\xff\xc4\x00"), "can't decode byte"),
+    "nested without end": (frame(b"\x95\x01\x01\xa1m\xc4\x00" + b"\x91" * 100_000), "recursion"),
+    "an answer twice": (frame(msgspec.msgpack.encode([2, 1, b"\xc1"])) * 2, None),
+    "a frame that no side sends": (b"\xff" * 4, "a frame of 4294967295 bytes"),
+    "half a frame": (frame(b"\x93\x02\x01\xc4\x00")[:6], "it ended in a frame, behind 6 bytes of it"),
+}
+
+
+@pytest.mark.parametrize("sent", NOT_READ)
+async def test_an_end_that_writes_garbage_ends_the_link_in_words_and_nobody_who_asks(
+    sent: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a process that goes wrong does, or dies: its parent ended, with all the others."""
+    data, words = NOT_READ[sent]
+    here, there = socket.socketpair()
+    link = Link(here)
+    station: Station = asking(link, Station)
+
+    async def ask() -> None:
+        with pytest.raises((LinkClosed, AnsweredWithError)):
+            await station.weather("Oslo", 1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        there.sendall(data)
+        there.close()
+    assert link.closed.is_set()
+    assert words is None or words in capsys.readouterr().out

@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from payouts.rates import Scheme
 from pool import processes
+from pool.books.journal.folding import WriterAway
 from pool.books.journal.prices import KnownPrices
 from pool.books.journal.start import OpenJournal
 from pool.edge_process import CROSSING, EdgeProcess, Starting
@@ -210,6 +211,33 @@ async def test_all_begin_beside_each_other_and_one_that_dies_is_started_again(
         mock_clock.jump(processes.AGAIN_S[1])
         await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=2, died=1))
         assert [of.number for of in it.started[2:]] == [1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_that_writes_garbage_is_started_again_and_the_others_serve_on(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hub of them ended by it, with all the others: one in two does now, for a second."""
+    async with house(monkeypatch) as it, trio.open_nursery() as nursery:
+        await nursery.start(it.processes.run)
+        await it.of(1).link._stream.send_all(b"\xff" * 4)
+        await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=1, died=1))
+        assert "a frame of 4294967295 bytes" in capsys.readouterr().out
+        mock_clock.jump(processes.AGAIN_S[1])
+        await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=2, died=1))
+        assert [of.number for of in it.started[2:]] == [1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_that_cannot_say_how_far_it_is_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    """The books take nothing behind what it says meanwhile: its answer ended them."""
+    async with house(monkeypatch) as it, trio.open_nursery() as nursery:
+        await nursery.start(it.processes.run)
+        with pytest.raises(WriterAway):
+            await it.processes._all[0].mark()
+        await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=1, died=1))
         nursery.cancel_scope.cancel()
 
 
