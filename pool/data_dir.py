@@ -108,8 +108,11 @@ def held(data_dir: Path, *, reading: bool = False) -> Iterator[None]:
 
 
 def _locked(descriptor: int, kind: int) -> bool:
+    """Raises DataDirError where the file system locks nothing, as NFS without its lock service."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise DataDirError(f"files in the data directory cannot be locked: {error.strerror}") from error
     return True

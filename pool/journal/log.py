@@ -255,7 +255,9 @@ def _locked(directory: Path) -> int:
         raise JournalUnusable(f"{directory}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        raise JournalUnusable(f"another process writes the journal in {directory}") from None
+        if isinstance(error, BlockingIOError):
+            raise JournalUnusable(f"another process writes the journal in {directory}") from None
+        raise JournalUnusable(f"{directory}: its files cannot be locked: {error.strerror}") from error
     return descriptor

@@ -1,5 +1,8 @@
 """The journal's log: what was appended is read again, once and in order, or it is said what is wrong."""
 
+import errno
+import fcntl
+import os
 import random
 import subprocess
 import sys
@@ -8,11 +11,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from pool import data_dir
+from pool.books.lease import FileLock
 from pool.journal.disk import Disk
 from pool.journal.frames import HEAD, Place, framed
 from pool.journal.log import JournalLog, JournalUnusable, writer_directories, writers
 from pool.journal.records import Batch, Opening, packed, unpacked
 from pool.journal.segments import JournalDamaged, end_of, segments
+from pool.store_error import StoreError
 from tests.fakes.disks import DiskThatLoses, broken, disk_full
 
 BOOK = "ab" * 16
@@ -345,6 +351,32 @@ def test_the_name_of_a_journal_is_on_disk_before_anybody_begins_it(tmp_path: Pat
     disk.failing = False
     assert writer_directories(tmp_path, 1, disk) == writers(tmp_path)
     assert disk.synced == [tmp_path / "journal", tmp_path]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EWOULDBLOCK])
+def test_a_file_system_that_locks_nothing_is_told_in_words_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As NFS without its lock service, and as where another process has it: of the journal, of the data
+    directory and of the books."""
+
+    def flock(descriptor: int, kind: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = len(os.listdir("/dev/fd"))
+    words = "another process" if code == errno.EWOULDBLOCK else "cannot be locked: No locks available"
+    for _ in range(10):
+        with pytest.raises(JournalUnusable, match=words):
+            JournalLog(tmp_path, "x")
+        if code == errno.EWOULDBLOCK:
+            assert not FileLock(tmp_path / "angara.db").acquire()
+            continue
+        with pytest.raises(data_dir.DataDirError, match=words), data_dir.held(tmp_path):
+            pass
+        with pytest.raises(StoreError, match=words):
+            FileLock(tmp_path / "angara.db").acquire()
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def test_a_second_process_is_refused_in_words(books: Books) -> None:
