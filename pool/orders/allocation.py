@@ -15,7 +15,8 @@ machines of one model differ mostly by luck, and who takes the luckiest is short
 another class of speed, in steps of SIZE_STEP below the median. Nobody is first for being larger: two machines
 that say one name are a larger one, and a seller would have all of an order that pays well. Within a class
 those that may supply the fewest orders go first, then by a permutation of worker numbers: neighbours share a
-breaker, and orders should not.
+breaker, and orders should not. Where that begins nobody knows before (`turn`): a seller could look for
+numbers that come first.
 
 From where, each only if those before did not suffice:
 1. Free machines (those that must move anyway first), and what other orders have above their targets,
@@ -98,10 +99,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     shortages_hps: dict[int, float]
 
 
-def plan(demands: Sequence[Demand], machines: Sequence[Machine]) -> Plan:
-    """The fewest moves that bring every order into its tolerance, as far as there are machines for it."""
+def plan(demands: Sequence[Demand], machines: Sequence[Machine], turn: int = 0) -> Plan:
+    """The fewest moves that bring every order into its tolerance, as far as there are machines for it.
+
+    `turn`: 32 bits that say which machines of a class are chosen first.
+    """
     ordered = sorted(demands, key=lambda demand: (demand.priority, demand.order))
-    board = _Board(ordered, machines)
+    board = _Board(ordered, machines, turn)
     for _ in range(PASSES_MAX):
         before = board.at.copy()
         first = 0
@@ -139,7 +143,7 @@ class _Board:
     Arrays of machines are in the order in which machines are chosen.
     """
 
-    def __init__(self, demands: Sequence[Demand], machines: Sequence[Machine]) -> None:
+    def __init__(self, demands: Sequence[Demand], machines: Sequence[Machine], turn: int) -> None:
         self._orders: list[int | None] = [*(it.order for it in demands), None]
         self._free, self._gone = len(demands), len(demands) + 1
         rows = {order: row for row, order in enumerate(self._orders)}
@@ -158,7 +162,8 @@ class _Board:
         must = movable & ~stays[kind, now]
         counted = ~np.array([it.leaves for it in machines], dtype=bool)
         at = np.where(must, self._free, now)
-        choice = np.lexsort((worker * SCRAMBLE % 2**32, may.sum(axis=1)[kind], -_sizes(hps), ~must))
+        scrambled = (worker * SCRAMBLE + turn) % 2**32
+        choice = np.lexsort((scrambled, may.sum(axis=1)[kind], -_sizes(hps), ~must))
         # In that order everywhere, so that not even sums depend on the order of what is given.
         self.measured_hps = np.bincount(now[choice], (hps * served[now])[choice], len(served))[: self._free]
         self.at = at[choice]

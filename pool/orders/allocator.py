@@ -166,7 +166,8 @@ class OrderAllocator:
             log.error("orders_not_read", reason=words_of(error))
         ends_s = {it.id: it.until_s for it in orders}
         aimed = aims(demands, machines, self._given, ends_s, now_s, self.slice_s)
-        return aimed, plan([aimed[it.order].demand for it in demands], machines)
+        turn = secrets.randbits(32)
+        return aimed, plan([aimed[it.order].demand for it in demands], machines, turn)
 
     async def short_without(self, leaving: frozenset[int]) -> dict[str, float]:
         """What orders that are delivered now would miss without these machines, H/s by name: of those that

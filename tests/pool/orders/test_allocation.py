@@ -14,6 +14,7 @@ from pool.orders.allocation import (
     MOVES_MIN,
     MOVES_SHARE_MAX,
     NOISE_SIGMAS,
+    SCRAMBLE,
     SPEED_NOISE,
     Demand,
     Machine,
@@ -218,6 +219,19 @@ def test_small_ones_go_last_and_then_the_one_that_fits_the_rest() -> None:
     machines = [machine(worker, ths=ths) for worker, ths in enumerate(speeds, 1)]
     made = plan([demand(1, 550)], machines)
     assert set(routes(made)) == {3, 4, 5, 6, 7, 2}
+
+
+def test_nor_has_one_that_looks_for_numbers_which_are_chosen_first() -> None:
+    """A number for each name with an accepted share, and 100,000 names: he mines by those 100 that come first
+    of all. Where each plan begins elsewhere that is half of an order, over some plans; it was all of it."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    early = sorted(range(1_001, 101_001), key=lambda worker: worker * SCRAMBLE % 2**32)[:100]
+    machines = [machine(worker, ths=100.0) for worker in (*range(1, 101), *early)]
+    plans = [plan([demand(1, 10_000)], machines, dice.getrandbits(32)) for _ in range(200)]
+    his = sum(worker > 1_000 for made in plans for worker in routes(made))
+    assert 0.3 < his / (200 * 100) < 0.7
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
