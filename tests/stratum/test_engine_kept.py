@@ -16,7 +16,7 @@ AT_ONCE, BYTES_MAX = 10_000, 1 << 27
 
 
 def kept_of(mine: Mine) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = np.frombuffer(mine.engine.collect_kept(), dtype=KEPT).tolist()
+    found: list[Any] = np.frombuffer(mine.engine.collect_kept(), dtype=KEPT).tolist()
     return found
 
 

@@ -9,6 +9,7 @@ Everything is done in the caller's transaction. Must not know: what becomes of t
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import structlog
@@ -64,7 +65,8 @@ class KeptRows:
         owners = self._machines.tenants(connection, set(ids.values()))
         found: list[tuple[int, int, bytes, Share]] = []
         without_work = 0
-        for header, worker, rate, log2, _ in records.tolist():
+        rows: list[Any] = records.tolist()
+        for header, worker, rate, log2, _ in rows:
             hash_ = sha256d(header)
             if reaches(hash_, max(log2, it.from_log2)):
                 found.append((rate, owners[ids[worker]], hash_, Share(header, ids[worker], it.minute, log2)))

@@ -95,6 +95,6 @@ def test_a_machine_is_usual_for_a_day_and_mines_for_minutes() -> None:
     park = Park()
     park.minutes(10)
     park.minutes(int(OFFLINE_S // 60), range(1, 101))
-    assert (park.usual.sum(), park.mining.sum()) == (200, 100)
+    assert (int(park.usual.sum()), int(park.mining.sum())) == (200, 100)
     park.minutes(24 * 60 + 10, range(1, 101))
-    assert (park.usual.sum(), park.mining.sum()) == (100, 100)
+    assert (int(park.usual.sum()), int(park.mining.sum())) == (100, 100)

@@ -4,6 +4,7 @@ import json
 import random
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -63,7 +64,8 @@ class Served(JournalOnStore):
                 miner.submit(nonce=self._nonce, ntime=f"{NOW_S:08x}", worker=name)
         self.mine.judge()
         await self.journal.commit(self.mine.engine.collect_tallies())
-        self.hashes |= {sha256d(it[0]) for it in np.frombuffer(self._last, dtype=KEPT).tolist()}
+        kept: list[Any] = np.frombuffer(self._last, dtype=KEPT).tolist()
+        self.hashes |= {sha256d(it[0]) for it in kept}
 
     def booked(self) -> list[bytes]:
         with self.store.read() as connection:
