@@ -166,7 +166,7 @@ class OrderAllocator:
             log.error("orders_not_read", reason=words_of(error))
         ends_s = {it.id: it.until_s for it in orders}
         aimed = aims(demands, machines, self._given, ends_s, now_s, self.slice_s)
-        turn = secrets.randbits(32)
+        turn = secrets.randbelow(1 << 32)
         return aimed, plan([aimed[it.order].demand for it in demands], machines, turn)
 
     async def short_without(self, leaving: frozenset[int]) -> dict[str, float]:
