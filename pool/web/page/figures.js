@@ -18,8 +18,17 @@ export function ths(value) {
   return value === null || value === undefined ? NOTHING : hashrate(value * 1e12);
 }
 
+/** 64k of 65,536, as machines' settings have it: 1,024 times a step; what is no multiple whole, a part of 1 as 1/65,536. */
 export function difficulty(value) {
-  return value === null || value === undefined ? NOTHING : scaled(value, SUFFIXES).trim();
+  if (value === null || value === undefined) return NOTHING;
+  if (value > 0 && value < 1) return `1/${grouped(Math.round(1 / value))}`;
+  let shown = Math.round(value);
+  let step = 0;
+  while (shown !== 0 && shown % 1024 === 0 && step < SUFFIXES.length - 1) {
+    shown /= 1024;
+    step += 1;
+  }
+  return `${grouped(shown)}${SUFFIXES[step]}`;
 }
 
 function scaled(value, units) {

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route
 
+from pool.reports.figures import difficulty
 from pool.web.files import page_files
 from tests.stages.browser import DESK, PAGES, PATIENCE_MS, PHONE, chromium, chromium_path, go, log_in
 from tests.stages.page_house import HOSTILE, TENANTS, House, page_house
@@ -198,6 +199,22 @@ def test_a_chart_is_drawn_and_told_in_words(window: Window) -> None:
     )
     page.wait_for_selector(".charts .uplot canvas")
     assert "now 3 H/s, between 1 H/s and 3 H/s" in page.locator(".charts").inner_text()
+
+
+def test_a_difficulty_is_what_the_command_line_and_a_machines_settings_call_it(window: Window) -> None:
+    page = window("vera")
+    values = (2.0**-32, 2.0**-1, 1.0, 1000.0, 1024.0, 65536.0, 3 * 2.0**30, 2.0**50, 2.0**63)
+    shown = page.evaluate(
+        """async (values) => {
+          const beside = document.querySelector("script[type=module]").src;
+          const { difficulty } = await import(new URL("figures.js", beside));
+          return values.map(difficulty);
+        }""",
+        values,
+    )
+    assert shown == [difficulty(it) for it in values]
+    assert shown[0] == "1/4,294,967,296"
+    assert shown[5] == "64k"
 
 
 def test_a_tenants_user_sees_his_own_machines_and_no_other_page(house: House, window: Window) -> None:
