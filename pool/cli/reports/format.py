@@ -37,6 +37,9 @@ def format_of(written: Format, form: Form) -> Format:
 
 def write_report(document: Document, written: Format, out: Path | None) -> None:
     """To the file, or to standard output without. Raises BadConfig, OSError."""
+    named = None if out is None else out.suffix.lower().removeprefix(".")
+    if named in set(Format) and named != written:
+        raise BadConfig(f"--out: {out} would be {written}: give --format {named}, or the file another name")
     content = _render(document, written, to_terminal=out is None and sys.stdout.isatty())
     write_out(content, out)
 

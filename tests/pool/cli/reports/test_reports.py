@@ -153,3 +153,17 @@ def test_days_before_the_calendar_begins_are_a_mistake(name: str, data_dir: Path
     done = report(name, "--to", "0001-01-01", "--data-dir", str(data_dir))
     assert done.exit_code == 2
     assert "--to: there are no " in done.output
+
+
+@pytest.mark.parametrize(("name", "more"), [("acme.pdf", ()), ("acme.CSV", ("--format", "pdf"))])
+def test_a_file_that_is_called_another_format_is_not_written(
+    name: str, more: tuple[str, ...], data_dir: Path
+) -> None:
+    """Text that is called PDF goes to a tenant who cannot open it."""
+    out = data_dir / name
+    done = report(
+        "statement", "--tenant", "acme", *days(), *more, "--out", str(out), "--data-dir", str(data_dir)
+    )
+    assert done.exit_code == 2
+    assert f"give --format {name[-3:].lower()}, or the file another name" in done.output
+    assert not out.exists()
