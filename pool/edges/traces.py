@@ -3,13 +3,15 @@
 What they keep is fetched when somebody reads, put in the order of its time, and numbered anew: a line has a
 number, whoever kept it, and a connection too. Where there is one process both are its own.
 
-Invariants: as many traces as one process has, and of each what one of them would keep. Must not know: what a
+Invariants: as many traces as one process has, and of each what one of them would keep; all are asked at the
+same time, so one that is silent, or will not, keeps what the others have from nobody. Must not know: what a
 line means.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -28,7 +30,10 @@ from stratum.miners.traces.traces import (
     kept_bytes,
 )
 
+ANSWER_S: Final = 10.0  # of the longest view, a megabyte, over a line of one megabit
 FULL: Final = f"there are {TRACES_MAX} traces already: each ends when nobody reads it"
+
+NOTHING_NEW: Final = TraceView(lines=(), missed=0)
 
 
 class EdgesTrace:
@@ -48,10 +53,7 @@ class EdgesTrace:
         """Lines with numbers above `after`; None when it is over everywhere."""
         async with self._one_at_a_time:
             self.read_s = trio.current_time()
-            views = [
-                None if number is None else await _view(edge, number, read)
-                for edge, number, read in zip(self._edges, self._numbers, self._after, strict=True)
-            ]
+            views = await self._views()
             new: list[list[TracedLine]] = []
             for at, view in enumerate(views):
                 if view is None:
@@ -69,6 +71,23 @@ class EdgesTrace:
             first = self._lines[0].number if self._lines else self._next
             lines = tuple(it for it in self._lines if it.number > after)
             return TraceView(lines=lines, missed=max(0, first - after - 1))
+
+    async def _views(self) -> list[TraceView | None]:
+        """What is new at each; nothing of one that is silent, and None where it is over."""
+        views: list[TraceView | None] = [None if it is None else NOTHING_NEW for it in self._numbers]
+
+        async def view(at: int, number: int) -> None:
+            with trio.move_on_after(ANSWER_S):
+                try:
+                    views[at] = await self._edges[at].trace(number, self._after[at])
+                except (LinkClosed, AnsweredWithError):
+                    views[at] = None
+
+        async with trio.open_nursery() as nursery:
+            for at, number in enumerate(self._numbers):
+                if number is not None:
+                    nursery.start_soon(view, at, number)
+        return views
 
     def _keep(self, new: Iterable[TracedLine]) -> None:
         for line in new:
@@ -92,17 +111,21 @@ class EdgesTraces:
         now_s = trio.current_time()
         for number in [it for it, trace in self._traces.items() if now_s - trace.read_s >= UNREAD_S]:
             del self._traces[number]
-        numbers: list[int | None] = []
-        full = len(self._traces) >= TRACES_MAX
+        if len(self._traces) >= TRACES_MAX:
+            raise TooManyTraces(FULL)
         edges = tuple(self._edges)
-        for it in edges:
-            try:
-                numbers.append(await it.start_trace(name, address, seconds))
-                full = full or numbers[-1] is None
-            except (LinkClosed, AnsweredWithError):
-                numbers.append(None)  # no machine comes there now, or whoever is there does not say
-        if full:
-            raise TooManyTraces(FULL)  # those that began end when nobody reads them
+        began: dict[int, int | None] = {}  # where somebody answered
+
+        async def begin(at: int, edge: Edge) -> None:
+            with trio.move_on_after(ANSWER_S), suppress(LinkClosed, AnsweredWithError):
+                began[at] = await edge.start_trace(name, address, seconds)
+
+        async with trio.open_nursery() as nursery:
+            for at, edge in enumerate(edges):
+                nursery.start_soon(begin, at, edge)
+        numbers = [began.get(at) for at in range(len(edges))]
+        if None in began.values() and all(it is None for it in numbers):
+            raise TooManyTraces(FULL)
         self._number += 1
         self._traces[self._number] = EdgesTrace(edges, numbers)
         return self._number
@@ -114,13 +137,6 @@ class EdgesTraces:
         if view is None:
             self._traces.pop(number, None)
         return view
-
-
-async def _view(edge: Edge, number: int, after: int) -> TraceView | None:
-    try:
-        return await edge.trace(number, after)
-    except (LinkClosed, AnsweredWithError):
-        return None  # it is over there
 
 
 def _of_edge(line: TracedLine, at: int, of: int) -> TracedLine:

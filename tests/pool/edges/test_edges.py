@@ -11,6 +11,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from pool.edges.edges import ANSWER_S, Edges, SiteProcess, merged_drain, merged_firmware, merged_unlisted
+from pool.edges.traces import ANSWER_S as TRACE_ANSWER_S
 from pool.fleet.registry import UnlistedWorker
 from pool.fleet.registry_error import RegistryError
 from pool.questions import AnsweredWithError
@@ -244,6 +245,48 @@ async def test_a_machine_that_comes_back_elsewhere_is_traced_on(
     after.says("line 4")
     again = await edges.trace(number, len(view.lines))
     assert texts(again) == {len(view.lines) + 1: "line 4"}
+
+
+async def test_those_that_are_silent_are_waited_for_together_and_only_for_so_long(
+    two: tuple[Edges, EdgeThatTraces, EdgeThatTraces], autojump_clock: trio.testing.MockClock
+) -> None:
+    """Ten of them made who looks wait for five minutes at each second's look."""
+    _, one, other = two
+    edges = edges_of(*(EdgeThatHangs() for _ in range(5)), one, *(EdgeThatHangs() for _ in range(5)), other)
+    number = await edges.start_trace("acme.c01.u", None, 60)
+    assert trio.current_time() == TRACE_ANSWER_S
+    one.comes("127.0.0.1").says("here")
+    other.comes("127.0.0.1").says("there")
+    assert list(texts(await edges.trace(number, 0)).values()) == ["here", "there"]
+    assert trio.current_time() == TRACE_ANSWER_S, "what did not begin is not asked"
+
+
+async def test_one_that_falls_silent_is_asked_again_and_what_it_has_is_not_lost(
+    two: tuple[Edges, EdgeThatTraces, EdgeThatTraces],
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edges, one, other = two
+    number = await edges.start_trace("acme.c01.u", None, 60)
+    one.comes("127.0.0.1").says("here")
+    other.comes("127.0.0.1").says("there")
+    with monkeypatch.context() as silent:
+        silent.setattr(one, "trace", EdgeThatHangs()._asked)
+        assert list(texts(await edges.trace(number, 0)).values()) == ["there"]
+    assert list(texts(await edges.trace(number, 0)).values()) == ["there", "here"]
+
+
+async def test_one_that_begins_no_trace_denies_it_at_no_other(
+    two: tuple[Edges, EdgeThatTraces, EdgeThatTraces], autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whoever has taken over a site said that there were too many, and nobody traced a machine anywhere."""
+    _, one, _ = two
+    edges = edges_of(EdgeThatKnows(start_trace=None), one)
+    number = await edges.start_trace("acme.c01.u", None, 60)
+    one.comes("127.0.0.1").says("here")
+    assert list(texts(await edges.trace(number, 0)).values()) == ["here"]
+    with pytest.raises(TooManyTraces):
+        await edges_of(EdgeThatKnows(start_trace=None)).start_trace("acme.c01.u", None, 60)
 
 
 async def test_of_one_a_trace_is_what_it_kept(autojump_clock: trio.testing.MockClock) -> None:
