@@ -12,13 +12,14 @@ the journal. So whoever keeps shares back changes the hour of a statement that t
 he is paid for them.
 
 A journal that is over (its edge was reset, or is retired) is taken as far as it is here, and nothing more of
-it comes.
+it comes. One that cannot be opened is tried again when a command changes an edge, and at each start;
+meanwhile no block is forgotten that shares of it may be on.
 
 Must not know: how messages travel, sessions, what shares are worth.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -101,6 +102,7 @@ class RemoteEdges:
         self._told: dict[str, Told] = {}  # for as long as we are the hub, whatever journal an edge has
         # Whose copies cannot be, why, and since when.
         self._unopened: dict[str, tuple[EdgeRecord, str, float]] = {}
+        self._unopened_left: set[str] = set()  # journals that are over
 
     @property
     def open(self) -> tuple[RemoteEdge, ...]:
@@ -111,8 +113,7 @@ class RemoteEdges:
         """The copies that are here, for the books to take, whether their edges are there or not."""
         await self.changed()
         async with self._turn:
-            for edge, writer in await self._read(self._left):
-                await self._open_one(edge, writer, over=True)
+            await self._open_left()
 
     async def begin(self, asked: Asked) -> Granted:
         """A process begins to be an edge. Raises InboxUnusable."""
@@ -193,6 +194,8 @@ class RemoteEdges:
             self._on_edges(found)
             for writer in [it.inbox.writer for it in self._over.values() if it.taken]:
                 await self._close(self._over.pop(writer))
+            if self._unopened_left:
+                await self._open_left(self._unopened_left)
 
     async def leave(self) -> None:
         """Nothing comes any more, and this hub ends: of what the books have all of nobody has to ask it."""
@@ -283,6 +286,15 @@ class RemoteEdges:
             self._folding.leave(remote.taker)
         await trio.to_thread.run_sync(remote.inbox.close)
 
+    async def _open_left(self, among: Set[str] | None = None) -> None:
+        """Journals that are over; None: whichever."""
+        left, unopened = await self._read(partial(self._left, among=among))
+        self._folding.missing -= self._unopened_left - unopened
+        self._folding.missing |= unopened
+        self._unopened_left = unopened
+        for edge, writer in left:
+            await self._open_one(edge, writer, over=True)
+
     async def _open_one(self, edge: EdgeRecord, writer: str, *, over: bool = False) -> None:
         """Where its copy cannot be, it is tried again when its process asks, and others are served."""
         try:
@@ -295,6 +307,9 @@ class RemoteEdges:
                 _, _, since_s = self._unopened.get(edge.name, (edge, "", trio.current_time()))
                 self._unopened[edge.name] = edge, str(error), since_s
                 self._folding.missing.add(edge.name)
+            else:
+                self._unopened_left.add(writer)
+                self._folding.missing.add(writer)
             return
         if not over:
             self._opens(edge)
@@ -350,22 +365,28 @@ class RemoteEdges:
             raise
         return inbox, taker, lateness, told
 
-    def _left(self, connection: Connection) -> list[tuple[EdgeRecord, str]]:
-        """Journals that are over, and of which something is here that the books have not."""
-        found = []
+    def _left(
+        self, connection: Connection, among: Set[str] | None
+    ) -> tuple[list[tuple[EdgeRecord, str]], set[str]]:
+        """Journals that are over, and of which something is here that the books have not; and those of which
+        nobody knows."""
+        found, unopened = [], set()
         for edge, writer in ended_writers(connection, since_s=int(self._wall_clock()) - OVER_S):
             if writer in self._over or not (self._home / edge.name / writer).is_dir():
+                continue
+            if among is not None and writer not in among:
                 continue
             booked = position_of(connection, writer).at
             try:
                 inbox = self._inbox(edge, writer, booked, None)
             except InboxUnusable as error:
                 log.error("inbox_unusable", edge=edge.name, reason=str(error))
+                unopened.add(writer)
                 continue
             if inbox.have.number > booked.number:
                 found.append((edge, writer))
             inbox.close()
-        return found
+        return found, unopened
 
     def _inbox(self, edge: EdgeRecord, writer: str, booked: Place, held: str | None) -> Inbox:
         return Inbox(

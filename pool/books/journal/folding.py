@@ -112,7 +112,7 @@ class Folding:
     ) -> None:
         self._store, self._registry, self._credits = store, registry, credits
         self._sources: list[_Source] = []
-        self.missing: set[str] = set()  # edges whose journals cannot be taken now: some of it may be there
+        self.missing: set[str] = set()  # edges, or journals, that cannot be taken now: some may be there
         self._fold_s = fold_s
         self._wall_clock = wall_clock
         self.on_noted = on_noted

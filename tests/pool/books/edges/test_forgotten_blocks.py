@@ -137,6 +137,36 @@ async def test_shares_are_booked_of_an_edge_whose_copy_could_not_be_opened_meanw
     assert edges.known() == [False]
 
 
+async def test_shares_are_booked_of_a_journal_that_is_over_and_could_not_be_opened_meanwhile(
+    edges: TwoEdges,
+) -> None:
+    """The block was forgotten at two folds, and the share was refused as too late when the disk was there
+    again. It is tried again at the next command."""
+    hub = edges.hub
+    edges.share(SOUTH)
+    await edges.publish(SOUTH)
+    edges.share(NORTH)
+    await edges.publish(NORTH)
+    with hub.store.write() as connection:
+        reset_edge(connection, NORTH, NOW_S)
+    copy, away = hub.home / "inbox" / NORTH / edges.sites[NORTH].writer, hub.home / "away"
+    copy.rename(away)
+    copy.mkdir()
+    (copy / f"{1:020}.log").mkdir()
+    await hub.start()
+    await edges.begin_one(SOUTH)
+    edges.forget(NORTH, SOUTH)
+    await edges.fold()
+    assert edges.known() == [True]
+    (copy / f"{1:020}.log").rmdir()
+    copy.rmdir()
+    away.rename(copy)
+    await hub.edges.changed()
+    await edges.fold()
+    assert hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}
+    assert edges.known() == [False]
+
+
 async def test_blocks_of_a_day_in_which_an_edge_was_dark_go_some_at_a_time(
     edges: TwoEdges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
