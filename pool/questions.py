@@ -49,12 +49,21 @@ class _Method(msgspec.Struct, frozen=True):
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
+def written_down(method: str, badly: bool) -> None:
+    """Whoever is at the other end is one of ours."""
+    log.error("question_failed", method=method, exc_info=not badly)
+
+
 class Answering:
     """What is answered at this end. `errors` are exceptions that are what they are at the other end too; the
-    others are AnsweredWithError there."""
+    others are AnsweredWithError there, and `failed` is told of the method, and whether it was asked badly."""
 
-    def __init__(self, errors: tuple[type[Exception], ...] = ()) -> None:
-        self._errors = {it.__name__: it for it in errors}
+    def __init__(
+        self,
+        errors: tuple[type[Exception], ...] = (),
+        failed: Callable[[str, bool], None] = written_down,
+    ) -> None:
+        self._errors, self._failed = {it.__name__: it for it in errors}, failed
         self._methods: dict[str, _Method] = {}
 
     def answer(self, protocol: type[Any], by: object) -> None:
@@ -74,7 +83,7 @@ class Answering:
             kind = type(error).__name__
             asked_badly = isinstance(error, (AnsweredWithError, *NOT_READ))
             if kind not in self._errors:
-                log.error("question_failed", method=name[:WORDS_CHARS_MAX], exc_info=not asked_badly)
+                self._failed(name[:WORDS_CHARS_MAX], asked_badly)
             return Refusal(kind, str(error)[:WORDS_CHARS_MAX])
 
     def raised(self, refusal: Refusal) -> Exception:

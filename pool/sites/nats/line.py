@@ -8,7 +8,7 @@ A question says where it wants its answer. It gets one nowhere but where its edg
 whoever asks would speak with the rights of who answers.
 
 Invariants: ANSWERING_MAX questions are answered at once, and QUESTIONS_PER_S in the long run: more are not
-read. A question waits ANSWER_S at most. Nothing that the other end sends raises here.
+read. A question waits ANSWER_S at most. Nothing that the other end sends raises here, or fills a log.
 Must not know: what is asked.
 """
 
@@ -21,6 +21,7 @@ import structlog
 import trio
 
 from pool.questions import WORDS_CHARS_MAX, AnsweredWithError, Answering, Refusal
+from pool.sites.allowance import Allowance
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection
@@ -38,6 +39,10 @@ QUESTIONS_PER_S: Final = 100.0  # an edge asks some a minute; chunks of what it 
 BURST: Final = 400.0
 WAITING_MESSAGES_MAX: Final = 400
 WAITING_BYTES_MAX: Final = 8 << 20  # of questions; chunks come as answers
+# In the log, of what cannot be answered: whoever asks such things without end would fill a disk, 100 lines a
+# second of which some have a traceback.
+LINES: Final = 100
+LINE_EACH_S: Final = 10.0
 CHUNK: Final = "chunk"
 EPOCH_MAX: Final = 1 << 62
 AWAY: Final = ""  # kind of a refusal: whoever was asked could not even be asked
@@ -95,7 +100,8 @@ class Line:
         self._asked_at = (subjects.of_hub if at_hub else subjects.of_edge)(edge, "*")
         self._answered_at = subjects.inbox_of(edge) if at_hub else subjects.answers_of(edge)
         self._question_bytes_max = QUESTION_BYTES_MAX if at_hub else CONTENT_BYTES_MAX
-        self._answering = Answering(errors)
+        self._answering = Answering(errors, self._failed)
+        self._lines = Allowance(LINES, LINE_EACH_S)
         self._room = trio.CapacityLimiter(ANSWERING_MAX)
 
     def answer(self, protocol: type[Any], by: object) -> None:
@@ -180,16 +186,16 @@ class Line:
         try:
             await self._reply_to(message)
         except NatsAway as error:
-            log.warning("nats_answer_not_sent", edge=self.edge, subject=message.subject, reason=str(error))
+            self._warn("nats_answer_not_sent", subject=message.subject, reason=str(error))
         except NOT_READ as error:
-            log.warning("nats_question_refused", edge=self.edge, subject=message.subject, reason=str(error))
+            self._warn("nats_question_refused", subject=message.subject, reason=str(error))
         finally:
             self._room.release_on_behalf_of(place)
 
     async def _reply_to(self, message: Message) -> None:
         method = message.subject.rpartition(".")[2]
         if not subjects.is_answered_at(self._answered_at, message.reply):
-            log.warning("nats_question_refused", edge=self.edge, subject=message.subject, reason="reply")
+            self._warn("nats_question_refused", subject=message.subject, reason="reply")
             return
         if method == CHUNK:
             wanted = _WANTED.decode(message.data)
@@ -218,15 +224,24 @@ class Line:
             refusal = Refusal(AWAY, str(error)[:WORDS_CHARS_MAX])
             return _Answer(self._epoch.number, None, refusal=refusal)
 
+    def _failed(self, method: str, badly: bool) -> None:
+        if self._lines.take():
+            log.error("question_failed", edge=self.edge, method=method, exc_info=not badly)
+
+    def _warn(self, event: str, **keys: object) -> None:
+        if self._lines.take():
+            log.warning(event, edge=self.edge, **keys)
+
     def _check(self, epoch: int) -> None:
         """Raises NatsAway for what is said by a former hub, or to one."""
         if not 0 <= epoch <= EPOCH_MAX:
             raise NatsAway(f"there is no hub of epoch {epoch}")
         if self._at_hub and epoch > self._epoch.number:
-            log.error("hub_is_a_former_one", edge=self.edge, epoch=self._epoch.number, later=epoch)
+            if self._lines.take():
+                log.error("hub_is_a_former_one", edge=self.edge, epoch=self._epoch.number, later=epoch)
             raise NatsAway("another hub has taken over since")
         if not self._at_hub and epoch < self._epoch.number:
-            log.warning("former_hub_not_believed", edge=self.edge, epoch=epoch, later=self._epoch.number)
+            self._warn("former_hub_not_believed", epoch=epoch, later=self._epoch.number)
             raise NatsAway("a hub of before has answered")
         if not self._at_hub:
             self._epoch.number = epoch

@@ -5,11 +5,13 @@ from typing import Protocol
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from pool.questions import AnsweredWithError, asking
 from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection, Subscribed
 from pool.sites.nats.contents import CHUNK_BYTES
+from pool.sites.nats.line import LINES
 from tests.fixtures.nats_servers import NatsServer
 from tests.stages.nats_line import Away, EdgeEnd, HubEnd, NoSuchPlace, connected, running
 
@@ -80,6 +82,28 @@ async def test_what_is_nested_without_end_is_refused_and_the_next_is_answered(
             with pytest.raises(AnsweredWithError):
                 await edge_end.line.ask("celsius", b"\x92\xa4Oslo" + deep)
             assert await weather.celsius("Oslo") == 4
+
+
+async def test_questions_that_nobody_can_answer_fill_no_log(nats_server: NatsServer) -> None:
+    """Each was a line of the hub's log, 100 a second: 0.7 GB a day of one site that is taken over, and more
+    where the hub stumbled itself, which is told with a traceback."""
+    async with connected(nats_server, "hub", "oslo", "bergen") as (hub, edge, other):
+        hub_end, edge_end = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo")
+        next_hub, next_edge = HubEnd(hub, "bergen"), EdgeEnd(other, "bergen")
+        async with running(hub_end, edge_end, next_hub, next_edge):
+            hub_end.line.answer(Weather, Station())
+            weather: Weather = asking(edge_end.line, Weather)
+            with capture_logs() as logs:
+                for at in range(120):
+                    with pytest.raises(AnsweredWithError):
+                        await edge_end.line.ask("celsius", b"\xc1")
+                    with pytest.raises(AnsweredWithError):
+                        await weather.history(b"", "no" * at)  # type: ignore[arg-type]
+                assert await weather.celsius("Oslo") == 4
+                with pytest.raises(AnsweredWithError):
+                    await next_edge.line.ask("celsius", b"\xc1")
+            told = [it["edge"] for it in logs if it["event"] == "question_failed"]
+            assert (told.count("oslo"), told.count("bergen")) == (LINES, 1), "of each edge its own"
 
 
 async def test_a_text_that_is_none_is_refused_and_the_next_is_answered(nats_server: NatsServer) -> None:
