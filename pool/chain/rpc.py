@@ -211,9 +211,9 @@ class RpcClient:
         except httpx.ConnectTimeout:
             raise NodeUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except httpx.ConnectError as error:
-            raise NodeUnreachable(f"cannot connect: {one_line(error)}") from None
+            raise NodeUnreachable(f"cannot connect: {_reason(error)}") from None
         except httpx.TransportError as error:
-            raise NodeUnreachable(f"the connection broke: {one_line(error)}") from None
+            raise NodeUnreachable(f"the connection broke: {_reason(error)}") from None
 
 
 class _Pieces(msgspec.Struct, frozen=True):
@@ -306,6 +306,14 @@ def _read_cookie(path: Path) -> bytes:
     if b":" not in cookie:
         raise NodeRefused(f"the cookie file {path} holds no user and password")
     return cookie
+
+
+def _reason(error: Exception) -> str:
+    """The first in its causes that says anything: of TLS that is none httpx itself says nothing."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return one_line(cause or type(error).__name__)
 
 
 def one_line(text: object) -> str:

@@ -341,6 +341,20 @@ async def test_a_node_that_is_not_there_is_unreachable() -> None:
         await client.aclose()
 
 
+async def test_a_node_that_speaks_no_tls_is_unreachable_and_said_to_be_that(nursery: trio.Nursery) -> None:
+    """bitcoind speaks none, and an https:// is quickly typed."""
+
+    async def speaks_plainly(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    (listener,) = await nursery.start(partial(trio.serve_tcp, speaks_plainly, 0, host="127.0.0.1"))
+    client = RpcClient(f"https://127.0.0.1:{listener.socket.getsockname()[1]}", Credentials())
+    with pytest.raises(NodeUnreachable, match=r"cannot connect: \[SSL"):
+        await client.call("getblockcount")
+    await client.aclose()
+
+
 async def test_a_node_that_hangs_up_while_a_block_is_sent_is_unreachable() -> None:
     class NodeThatHangsUpInTheRequest(NodeThatAnswers):
         async def serve(self, stream: trio.SocketStream) -> None:
