@@ -81,5 +81,6 @@ async def test_what_a_reorganisation_takes_away_is_said(regtest: Regtest, tmp_pa
         gone = await it.run("list", group=STAMP)
         assert "not looked up" in gone.stdout
     close_the_day(it, 2)
+    it.world.store.close()  # opened anew: the office has closed its own
     nobody = await it.run("make", group=STAMP)
     assert (nobody.exit_code, nobody.stdout) == (1, "nothing is new\n")
