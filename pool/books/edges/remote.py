@@ -372,14 +372,14 @@ class RemoteEdges:
         nobody knows."""
         found, unopened = [], set()
         for edge, writer in ended_writers(connection, since_s=int(self._wall_clock()) - OVER_S):
-            if writer in self._over or not (self._home / edge.name / writer).is_dir():
-                continue
-            if among is not None and writer not in among:
+            if writer in self._over or (among is not None and writer not in among):
                 continue
             booked = position_of(connection, writer).at
             try:
+                if not (self._home / edge.name / writer).is_dir():
+                    continue
                 inbox = self._inbox(edge, writer, booked, None)
-            except InboxUnusable as error:
+            except (InboxUnusable, OSError) as error:  # is_dir says EACCES, and EIO
                 log.error("inbox_unusable", edge=edge.name, reason=str(error))
                 unopened.add(writer)
                 continue

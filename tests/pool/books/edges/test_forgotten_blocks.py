@@ -2,6 +2,7 @@
 that was credited on them, and not before, however late a journal comes. Otherwise what miners were told is
 accepted would be refused."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,31 @@ async def test_shares_are_booked_of_a_journal_that_is_over_and_could_not_be_open
     await edges.fold()
     assert hub.shares() == {"acme.north.u1": 1, "acme.south.u1": 1}
     assert edges.known() == [False]
+
+
+async def test_a_journal_that_is_over_on_a_disk_that_fails_ends_no_hub(
+    edges: TwoEdges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start ended by it, and no edge was served: an error of the disk, or a directory that is root's."""
+    hub = edges.hub
+    edges.share(NORTH)
+    await edges.publish(NORTH)
+    with hub.store.write() as connection:
+        reset_edge(connection, NORTH, NOW_S)
+    copy, is_dir = hub.home / "inbox" / NORTH / edges.sites[NORTH].writer, Path.is_dir
+
+    def fails(path: Path) -> bool:
+        if path == copy:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", fails)
+        await hub.start()
+        await hub.edges.changed()
+    await hub.edges.changed()
+    await edges.fold()
+    assert hub.shares() == {"acme.north.u1": 1}
 
 
 async def test_blocks_of_a_day_in_which_an_edge_was_dark_go_some_at_a_time(
