@@ -192,6 +192,7 @@ EXAMPLES = {
     "error": "1",
     "number": "1",
     "height": "1",
+    "hour": "2026-09-01T06",
     "to": "postgresql://angara@localhost/angara",
 }
 
