@@ -1,6 +1,6 @@
 """`make bench`: what a pool does on this machine, as a report: bench/results/report.md.
 
-    python -m bench             # all of it, some twenty-five minutes
+    python -m bench             # all of it, some two hours
     python -m bench NAME...     # these parts; of the others the report has what was measured last
 
 Load comes from processes of their own, over loopback. Nothing here is a test: a slow machine is no failure.
