@@ -19,7 +19,7 @@ from pool.books.database_waits import read_books
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.journal.credit_rows import credits_page
 from pool.books.store import DATABASE_ERRORS, Store, words_of
-from pool.chain.blocks import blocks_directory
+from pool.chain.block_files import blocks_directory
 from pool.config import PoolConfig
 from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine

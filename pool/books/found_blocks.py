@@ -1,9 +1,9 @@
 """Blocks that are on disk and not in the books: what a kill between the two left behind.
 
-`pool.chain.blocks` keeps every found block as <height>-<hash>.<state>. At the start each that a node took is
-compared with the books, so that income is never missing. Whose a block is its coinbase says, and who found it
-the note in the file: a machine is made for that where there is none yet, since the journal that names it may
-be on its way, or lost, and a block is divided among those who mined with its finder.
+`pool.chain.block_files` has every found block as <height>-<hash>.<state>. At the start each that a node
+took is compared with the books, so that income is never missing. Whose a block is its coinbase says, and
+who found it the note in the file: a machine is made for that where there is none yet, since the journal
+that names it may be on its way, or lost, and a block is divided among those who mined with its finder.
 Must not know: nodes.
 """
 
@@ -25,7 +25,7 @@ from payouts.schemas.money import blocks, tenant_addresses, tenants
 from payouts.solo import SoloPayout, owner_of, record_solo
 from pool.books.journal.machine_rows import rows_of
 from pool.chain.addresses import BadAddress, script_for
-from pool.chain.blocks import block_and_note
+from pool.chain.block_files import block_and_note
 from pool.journal.records import Machine
 from stratum.unreadable import NOT_READ
 

@@ -1,9 +1,6 @@
 """Found blocks: assembled, made durable, submitted to every node until each has given its verdict.
 
-A block's file tells what became of it: `<height>-<hash>.blk` has no final result and is submitted again at
-the next start; the first lasting result renames it to `.accepted`, `.inconclusive` or `.refused`, or to
-`.sibling` where another of ours had its parent. A file cut short by a crash is refused by every node, and a
-rename lost in one costs a "duplicate". Behind the block a file may have a note of whoever found it.
+What has no lasting result is submitted again at the next start, from its file (`block_files`).
 
 Invariants: a block is in its file, whole, before a node gets the end of it, so that no kill loses it, and is
 synced while it is sent: what a power cut in those milliseconds takes, the network may have. A disk that fails
@@ -15,7 +12,6 @@ Must not know: sessions, tenants, what a block pays to whom.
 
 import contextlib
 import enum
-import os
 import struct
 from binascii import hexlify
 from collections.abc import Callable, Sequence
@@ -26,6 +22,18 @@ import msgspec
 import structlog
 import trio
 
+from pool.chain.block_files import (
+    PARENT,
+    SIBLING,
+    block_and_note,
+    blocks_directory,
+    has_sibling,
+    hashes_stored,
+    packed_note,
+    pending_path,
+    without_result,
+    write_durably,
+)
 from pool.chain.coinbase import compact_size, with_witness
 from pool.chain.rpc import NodeError, RpcError
 from pool.chain.templates import Template, merkle_root, sha256d
@@ -45,21 +53,10 @@ STALE_BLOCKS: Final = 6
 RETRY_TOTAL_S: Final = 3600.0
 # Once one node has the block its peers do; the others are asked a little longer, for the record.
 RETRY_AFTER_SUCCESS_S: Final = 10.0
-# Each was found while no node answered for an hour: a handful at most. The rest waits for another start.
-PENDING_BLOCKS_MAX: Final = 1000
 # Parents of which the first block of ours is remembered: some hours of a real chain, minutes of a test chain.
 PARENTS_MAX: Final = 100
 
 TOLD_AFTER_S: Final = 0.01  # for other sites' nodes, which have it over the network too
-
-NOTE_BYTES_MAX: Final = 4096  # names
-_NOTE: Final = struct.Struct("<I8s")  # its length, and that there is one: the end of the file
-_NOTED: Final = b"ang-note"
-
-PENDING: Final = ".blk"
-_ACCEPTED: Final = ".accepted"
-_SIBLING: Final = ".sibling"
-_PARENT: Final = slice(4, 36)  # of a header: the hash of the block before it
 
 
 class SubmitState(enum.Enum):
@@ -107,11 +104,6 @@ class BlockResult(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.nodes) and all(node.state in _TAKEN for node in self.nodes)
 
 
-def blocks_directory(data_dir: Path) -> Path:
-    """Where found blocks are."""
-    return data_dir / "blocks"
-
-
 class BlockNode(Protocol):
     """What a block needs of a node."""
 
@@ -143,7 +135,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     @property
     def parent(self) -> bytes:
         """The hash of the block before it, in internal order."""
-        return self.head[_PARENT]
+        return self.head[PARENT]
 
     @property
     def whole(self) -> bytes:
@@ -154,31 +146,6 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     def hex_pieces(self) -> tuple[bytes, bytes]:
         """As a node is told it."""
         return hexlify(self.head), self.rest_hex
-
-
-def noted(block: bytes, note: bytes) -> bytes:
-    """A file's content."""
-    return block + _behind(note)
-
-
-def _behind(note: bytes) -> bytes:
-    return note + _NOTE.pack(len(note), _NOTED) if note else b""
-
-
-def block_and_note(content: bytes) -> tuple[bytes, bytes]:
-    """What a file has; no note in one of before."""
-    if content[-_NOTE.size :][4:] != _NOTED:
-        return content, b""
-    (length, _), end = _NOTE.unpack(content[-_NOTE.size :]), len(content) - _NOTE.size
-    return content[: end - length], content[end - length : end]
-
-
-def note_of(path: Path) -> bytes:
-    """That of a file, which may be of megabytes. Raises OSError."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - NOTE_BYTES_MAX - _NOTE.size))
-        return block_and_note(file.read())[1]
 
 
 def log_found(solution: Solution, finder: str | None, *, forwarded: bool = False, solo: bool = False) -> None:
@@ -252,13 +219,13 @@ class BlockSubmitter:
             # Ours is the one that counts to a node. Let the nodes say what it is worth.
             log.error("block_hash_differs", assembled=hash_hex, found=solution.hash_internal[::-1].hex())
         async with trio.open_nursery() as nursery:
-            content = block.head, block.rest, _behind(note)
+            content = block.head, block.rest, packed_note(note)
             file = await nursery.start(self._store, content, template.height, hash_hex, on_stored)
             return await self._submit(block, template.height, hash_hex, file)
 
     async def stored(self) -> frozenset[str]:
         """The hashes of all our blocks on disk. Before the first is submitted: those of earlier runs."""
-        return await trio.to_thread.run_sync(_stored, self.directory, self._mine)
+        return await trio.to_thread.run_sync(hashes_stored, self.directory, self._mine)
 
     async def resubmit_pending(self, earlier: frozenset[str]) -> tuple[BlockResult, ...]:
         """Submit what an earlier run left without a result, the lowest block first.
@@ -266,12 +233,12 @@ class BlockSubmitter:
         Of several on one parent that is the first that nodes take.
         """
         results, taken, siblings = [], set[bytes](), 0
-        for height, hash_hex, path in await trio.to_thread.run_sync(_pending, self.directory, earlier):
+        for height, hash_hex, path in await trio.to_thread.run_sync(without_result, self.directory, earlier):
             try:
                 data, _ = block_and_note(await trio.to_thread.run_sync(path.read_bytes))
                 block = Block(data)
-                if block.parent in taken or await trio.to_thread.run_sync(_has_sibling, path, block):
-                    await trio.to_thread.run_sync(path.rename, path.with_suffix(_SIBLING))
+                if block.parent in taken or await trio.to_thread.run_sync(has_sibling, path, block.parent):
+                    await trio.to_thread.run_sync(path.rename, path.with_suffix(SIBLING))
                     siblings += 1
                     continue
             except OSError as error:
@@ -306,8 +273,8 @@ class BlockSubmitter:
         with trio.CancelScope(deadline=trio.current_time() + DISK_TIMEOUT_S, shield=True):
             try:
                 await trio.to_thread.run_sync(
-                    _write_durably,
-                    self._path(height, hash_hex),
+                    write_durably,
+                    pending_path(self.directory, height, hash_hex),
                     content,
                     written,
                     abandon_on_cancel=True,
@@ -353,15 +320,12 @@ class BlockSubmitter:
         """Rename the file, unless a node that never answered may still take the block."""
         if state not in KEPT and any(result.state is SubmitState.UNREACHABLE for result in results):
             return
-        path = self._path(height, hash_hex)
+        path = pending_path(self.directory, height, hash_hex)
         suffix = SubmitState.ACCEPTED.value if state is SubmitState.DUPLICATE else state.value
         try:
             await trio.to_thread.run_sync(path.rename, path.with_suffix(f".{suffix}"), limiter=self._threads)
         except OSError as error:
             log.error("block_result_not_stored", height=height, hash=hash_hex, reason=str(error))
-
-    def _path(self, height: int, hash_hex: str) -> Path:
-        return self.directory / f"{height}-{hash_hex}{PENDING}"
 
 
 class _File:
@@ -459,62 +423,3 @@ async def _tell_later(tell: Callable[[bytes], None], block: Block) -> None:
     with trio.CancelScope(shield=True):
         await trio.sleep(TOLD_AFTER_S)
     tell(block.whole)
-
-
-def _write_durably(path: Path, content: Sequence[bytes], written: Callable[[], None]) -> None:
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _fsync_directory(path.parent.parent)
-    with path.open("wb") as file:
-        try:
-            file.writelines(content)
-            file.flush()
-        except OSError:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)  # half a block must not look like a pending one
-            raise
-        written()  # from here on a node may have it: the file stays, whatever the disk makes of it
-        os.fsync(file.fileno())
-    _fsync_directory(path.parent)
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _stored(directory: Path, mine: Callable[[bytes], bool]) -> frozenset[str]:
-    found = set()
-    for path in directory.glob("*-*.*"):
-        try:
-            note = note_of(path)
-        except FileNotFoundError:
-            continue  # its owner has renamed it, with a result
-        except OSError:
-            note = b""  # whoever is to submit it says why it cannot be read
-        if mine(note):
-            found.add(path.stem.partition("-")[2])
-    return frozenset(found)
-
-
-def _pending(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, Path]]:
-    """Those of the blocks that have no result, the lowest first."""
-    pending = []
-    for path in directory.glob(f"*-*{PENDING}"):
-        height, _, hash_hex = path.stem.partition("-")
-        if height.isdecimal() and len(hash_hex) == 64 and hash_hex in earlier:
-            pending.append((int(height), hash_hex, path))
-    return sorted(pending)[:PENDING_BLOCKS_MAX]
-
-
-def _has_sibling(path: Path, block: Block) -> bool:
-    """Whether another block of ours on the same parent was accepted in an earlier run."""
-    height, _, _ = path.stem.partition("-")
-    for other in path.parent.glob(f"{height}-*{_ACCEPTED}"):
-        with other.open("rb") as file:
-            if file.read(_PARENT.stop)[_PARENT] == block.parent:
-                return True
-    return False

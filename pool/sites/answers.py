@@ -32,7 +32,8 @@ from pool.books.edges.rows import EdgeRecord, edge_of_part
 from pool.books.found_blocks import BlockNote, header_of, packed_note, unbooked
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.store import Store
-from pool.chain.blocks import SubmitState, blocks_directory, noted
+from pool.chain.block_files import blocks_directory, noted
+from pool.chain.blocks import SubmitState
 from pool.chain.templates import HEIGHT_MAX, sha256d
 from pool.config import PoolConfig
 from pool.fleet.registry import TenantRecord

@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from pool.books.edges.leases import EdgeRefused
-from pool.chain.blocks import blocks_directory
+from pool.chain.block_files import blocks_directory
 from pool.chain.networks import NETWORKS
 from pool.chain.node_set import NodeSet
 from pool.config import BadConfig, PoolConfig, load_config

@@ -20,7 +20,8 @@ from payouts.siblings import SiblingKey
 from pool.books.edges.leases import EdgeRefused
 from pool.books.found_blocks import TAKEN, unpacked_note
 from pool.books.journal.credit_book import CreditsPage
-from pool.chain.blocks import KEPT, PENDING, block_and_note
+from pool.chain.block_files import PENDING, block_and_note
+from pool.chain.blocks import KEPT
 from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
 from pool.questions import AnsweredWithError

@@ -25,7 +25,7 @@ from pool.books.edges.watch import EdgesWatch
 from pool.books.journal.folding import Folding
 from pool.books.journal.tail import Tail
 from pool.books.store import Store, StoreError
-from pool.chain.blocks import blocks_directory
+from pool.chain.block_files import blocks_directory
 from pool.chain.node_set import NodeSet
 from pool.chain.price_history import PriceHistory
 from pool.config import BadConfig, PoolConfig

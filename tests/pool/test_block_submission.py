@@ -16,6 +16,7 @@ import trio.testing
 from sqlalchemy import func, select
 
 import pool.block_submission
+import pool.chain.block_files
 import pool.chain.blocks
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
@@ -295,14 +296,14 @@ async def test_a_share_that_is_a_block_is_not_acknowledged_before_the_block_is_o
 ) -> None:
     """A kill between the share's commit and the block's file loses a block that nobody was told of."""
     begun, may, replied = trio.Event(), threading.Event(), trio.Event()
-    write = pool.chain.blocks._write_durably
+    write = pool.chain.block_files.write_durably
 
     def slowly(path: Path, content: Sequence[bytes], written: Callable[[], None]) -> None:
         trio.from_thread.run_sync(begun.set)
         may.wait()
         write(path, content, written)
 
-    monkeypatch.setattr(pool.chain.blocks, "_write_durably", slowly)
+    monkeypatch.setattr(pool.chain.blocks, "write_durably", slowly)
     monkeypatch.setattr(pool.chain.blocks, "DISK_TIMEOUT_S", float("inf"))
     monkeypatch.setattr(pool.block_submission, "STORED_S", float("inf"))
     async with line(tmp_path, FakeBitcoind()) as it:

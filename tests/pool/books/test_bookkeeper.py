@@ -25,7 +25,8 @@ from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.chain.addresses import script_for
-from pool.chain.blocks import BlockResult, SubmitState, noted
+from pool.chain.block_files import noted
+from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.node_set import NodeSet
 from pool.chain.nodes import NodeConfig
 from pool.fleet.registry import Registry

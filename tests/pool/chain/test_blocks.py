@@ -19,6 +19,7 @@ import trio.testing
 from bitcoin.core import CBlock, CTransaction
 
 import pool.chain.blocks
+from pool.chain.block_files import note_of
 from pool.chain.blocks import (
     DISK_TIMEOUT_S,
     RETRY_AFTER_SUCCESS_S,
@@ -30,7 +31,6 @@ from pool.chain.blocks import (
     BlockSubmitter,
     SubmitState,
     assemble_block,
-    note_of,
 )
 from pool.chain.nodes import Node
 from pool.chain.templates import parse_template, sha256d
@@ -264,7 +264,7 @@ async def test_a_disk_that_hangs_delays_the_block_by_a_second_at_most(
             submitted.set()
             return await super()._submitblock(block_hex)
 
-    monkeypatch.setattr(pool.chain.blocks, "_write_durably", hang)
+    monkeypatch.setattr(pool.chain.blocks, "write_durably", hang)
     began_s, got_s = trio.current_time(), list[float]()
     result = await Submission(tmp_path, NodeThatNotes()).submitter.submit(a_solution())
     released.set()

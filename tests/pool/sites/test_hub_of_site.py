@@ -11,7 +11,8 @@ import trio.testing
 from payouts.divisions import Header
 from payouts.rates import BlockFees, Scheme
 from pool.books.found_blocks import BlockNote, packed_note
-from pool.chain.blocks import BlockResult, SubmitState, noted
+from pool.chain.block_files import noted
+from pool.chain.blocks import BlockResult, SubmitState
 from pool.hub import FoundBlock, HubAway, Plan
 from pool.journal.records import Machine
 from pool.sites.hub_of_site import DELIVERS_ALONE_S, HubOfSite

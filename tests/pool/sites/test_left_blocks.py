@@ -11,7 +11,7 @@ from payouts import income
 from payouts.income import Block
 from pool.books.found_blocks import BlockNote, packed_note, unbooked
 from pool.books.store import Store, StoreError
-from pool.chain.blocks import noted
+from pool.chain.block_files import noted
 from pool.hub import HubAway
 from pool.journal.records import Machine
 from pool.sites import left_blocks
