@@ -144,8 +144,8 @@ FIGURES: Final = (
             "Where 8.7 us went there (perf): the kernel 6.2, where echo has 5.3, judging 1.4, Python 0.9 "
             "(rounds, commits, the journal's thread), the rest 0.2. From 5,600 on sockets that wait for one "
             "commit are out of the processor's cache when they are answered, where echo answers what it has "
-            "just read. What lifts it: io_uring, which takes a microsecond less from 5,600 sessions on (011), "
-            "a disk that syncs for less, a larger cache."
+            "just read. What lifts it: io_uring, which takes a microsecond less from 5,600 sessions on "
+            "(011), a disk that syncs for less, a larger cache."
         ),
     ),
     Figure(
