@@ -7,21 +7,24 @@ approve it.) What is confirmed is done in the same transaction of the database, 
 
 Invariants: who confirms is another person than who proposed, as his act says (`rows.Act.may_be`); a proposal
 is confirmed once; the same proposal of the same person is there once. Nothing is withdrawn: what nobody
-confirms has no effect.
+confirms within OPEN_S has no effect any more, by the time of the book, which does not step back.
 
 Must not know: how what is proposed is done.
 """
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from payouts.batches.rows import Act
-from payouts.book_time import book_time
+from payouts.book_time import book_time, latest_s
 from payouts.schemas.proposals import confirmations, proposals
 
 WHY_CHARACTERS_MAX = 300  # with two names and a few words it fits into a ledger's memo
+# As a request, where the settings say nothing: who proposed it still remembers why.
+OPEN_S: Final = 7 * 86_400
 
 
 class ProposalKind(StrEnum):
@@ -53,10 +56,10 @@ def propose(connection: Connection, kind: ProposalKind, subject: str, why: str, 
     """Write the proposal down, or find that the same person made the same one before."""
     if not 1 <= len(why) <= WHY_CHARACTERS_MAX or not why.isprintable() or why != why.strip():
         raise ProposalError(f"a reason is 1 to {WHY_CHARACTERS_MAX} printable characters")
+    at_s = book_time(connection, act.at_s)
     for known in open_proposals(connection, kind, subject):
         if (known.proposed_by, known.why) == (act.by, why):
             return known
-    at_s = book_time(connection, act.at_s)
     number: int = connection.execute(
         insert(proposals)
         .values(kind=kind.value, subject=subject, why=why, proposed_by=act.by, proposed_at_s=at_s)
@@ -66,7 +69,7 @@ def propose(connection: Connection, kind: ProposalKind, subject: str, why: str, 
 
 
 def open_proposals(connection: Connection, kind: ProposalKind, subject: str) -> tuple[Proposal, ...]:
-    """The proposals of that which nobody has confirmed, oldest first."""
+    """The proposals of that which nobody has confirmed, and which are not over, oldest first."""
     rows = connection.scalars(
         select(proposals.c.id)
         .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
@@ -74,6 +77,7 @@ def open_proposals(connection: Connection, kind: ProposalKind, subject: str) -> 
             proposals.c.kind == kind.value,
             proposals.c.subject == subject,
             confirmations.c.proposal_id.is_(None),
+            not_over(latest_s(connection)),
         )
         .order_by(proposals.c.id)
     )
@@ -85,10 +89,15 @@ def all_open(connection: Connection) -> tuple[Proposal, ...]:
     numbers = connection.scalars(
         select(proposals.c.id)
         .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
-        .where(confirmations.c.proposal_id.is_(None))
+        .where(confirmations.c.proposal_id.is_(None), not_over(latest_s(connection)))
         .order_by(proposals.c.id)
     )
     return tuple(_open(connection, number) for number in numbers.all())
+
+
+def not_over(now_s: int) -> ColumnElement[bool]:
+    """Of a row of proposals: whether it may still be confirmed at that time of the book."""
+    return proposals.c.proposed_at_s > now_s - OPEN_S
 
 
 def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, act: Act) -> bool:
@@ -98,6 +107,7 @@ def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, ac
     """
     if agreed(connection, kind, subject) is not None:
         return True
+    book_time(connection, act.at_s)
     for proposal in open_proposals(connection, kind, subject):
         if not act.may_be(proposal.proposed_by):
             confirm(connection, proposal, act)
@@ -120,7 +130,11 @@ def agreed(connection: Connection, kind: ProposalKind, subject: str) -> tuple[st
 
 def confirmable(connection: Connection, number: int, act: Act) -> Proposal:
     """The open proposal of that number, for somebody else than who made it. Raises ProposalError."""
-    proposal = _open(connection, number)
+    now_s, proposal = book_time(connection, act.at_s), _open(connection, number)
+    if proposal.proposed_at_s <= now_s - OPEN_S:
+        raise ProposalError(
+            f"proposal {number} is over: nobody confirmed it within {OPEN_S // 86_400} days; propose it anew"
+        )
     if act.may_be(proposal.proposed_by):
         raise ProposalError(
             f"{act.by} cannot confirm what {proposal.proposed_by} proposed: somebody else has to"

@@ -26,11 +26,12 @@ from payouts.batches.proposals import (
     ProposalKind,
     confirm,
     confirmable,
+    not_over,
     open_proposals,
     propose,
 )
 from payouts.batches.rows import Act
-from payouts.book_time import book_time
+from payouts.book_time import book_time, latest_s
 from payouts.ledger import (
     AMOUNT_SAT_MAX,
     Kind,
@@ -187,14 +188,18 @@ def say_refund(
 
 
 def waiting_of(connection: Connection, order_id: int) -> tuple[int, ...]:
-    """The proposals about an order that nobody has confirmed, by number."""
+    """The proposals about an order that wait for a second person, by number."""
     mine = select(order_invoices.c.number).where(order_invoices.c.order_id == order_id)
     about = {PaymentKind.WRITE_OFF.value: {str(it) for it in connection.scalars(mine)}}
     kinds = [it.value for it in PaymentKind]
     rows = connection.execute(
         select(proposals.c.id, proposals.c.kind, proposals.c.subject)
         .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
-        .where(proposals.c.kind.in_(kinds), confirmations.c.proposal_id.is_(None))
+        .where(
+            proposals.c.kind.in_(kinds),
+            confirmations.c.proposal_id.is_(None),
+            not_over(latest_s(connection)),
+        )
         .order_by(proposals.c.id)
     )
     own = {str(order_id)}
@@ -208,6 +213,7 @@ def memo_of(proposed_by: str, confirmed_by: str, why: str) -> str:
 
 def _say(connection: Connection, entry: Entry, why: str, act: Act) -> Said:
     kind = ProposalKind(entry.kind.value)
+    book_time(connection, act.at_s)
     for proposal in open_proposals(connection, kind, entry.subject):
         if not act.may_be(proposal.proposed_by):
             return _book(connection, entry, confirmable(connection, proposal.id, act), act)

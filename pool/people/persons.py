@@ -6,6 +6,7 @@ Where two persons are needed, these are one:
     a user, and that account    where the account that is his is recorded by its own name
     users of one account        the next one after the first was suspended
 
+Whoever is suspended, or may pay no more, has said nothing: beside what is in his name nobody is a second one.
 So two persons are two users, or a user and somebody on the host; a name of before there were users is the
 host's, unless it is a user's. Where four eyes are asked for (`two_users`), two persons are two users: whoever
 is somebody on the host may be a user as well, which nothing here can know.
@@ -17,10 +18,11 @@ from collections.abc import Collection, Container, Hashable, Iterable
 from typing import Final
 
 from payouts.persons import folded
-from pool.people.roles import Caller
-from pool.people.users import UserView
+from pool.people.roles import Caller, Role
+from pool.people.users import ACTIVE, UserView
 
 THE_HOST: Final = "the host"
+MAY_PAY: Final = (Role.PAYER, Role.ADMIN)
 
 
 class Persons:
@@ -37,19 +39,20 @@ class Persons:
         for it in self._by_id.values():
             self._by_name.setdefault(folded(it.name), []).append(it)
 
-    def also_known_as(self, caller: Caller) -> Container[str]:
-        """The names that may be the caller's, whichever are in the books by the time that it is asked."""
+    def also_known_as(self, caller: Caller, besides: Collection[int] = ()) -> Container[str]:
+        """The names that may be the caller's, whichever are in the books by the time that it is asked;
+        `besides`: numbers of users who may be he as well."""
         if caller.user_id is None:
             if self._two_users:
                 return _AllNames()
             his = self._marks_of_name(caller.name) | self._marks_of_account(caller.name) | {THE_HOST}
         else:
-            his = self._marks(self._by_id[caller.user_id])
+            his = self._marks(self._by_id[caller.user_id]) | frozenset(besides)
         return _Names(self, his)
 
     def share(self, his: frozenset[Hashable], name: str) -> bool:
         """Whether whose marks these are may be called that."""
-        if self._two_users and self._may_be_the_hosts(name):
+        if self._has_no_say(name) or (self._two_users and self._may_be_the_hosts(name)):
             return True
         return not his.isdisjoint(self._marks_of_name(name))
 
@@ -59,6 +62,11 @@ class Persons:
         if self._may_be_the_hosts(name):
             marks |= self._marks_of_account(name) | {THE_HOST}
         return marks
+
+    def _has_no_say(self, name: str) -> bool:
+        """Whether it is the name of a user, and of none who may pay at this moment."""
+        users = () if name in self._hosts else self._by_name.get(folded(name), ())
+        return bool(users) and not any(it.status == ACTIVE and it.role in MAY_PAY for it in users)
 
     def _may_be_the_hosts(self, name: str) -> bool:
         return name in self._hosts or folded(name) not in self._by_name

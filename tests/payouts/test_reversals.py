@@ -14,11 +14,13 @@ from payouts.audit.verify import audit
 from payouts.batches.batch import State
 from payouts.batches.found import accept_stranger
 from payouts.batches.proposals import (
+    OPEN_S,
     WHY_CHARACTERS_MAX,
     ProposalError,
     ProposalKind,
     agree,
     agreed,
+    all_open,
     confirmable,
     open_proposals,
     propose,
@@ -273,3 +275,24 @@ def test_what_was_said_cannot_be_changed(treasury: Treasury) -> None:
     ):
         with pytest.raises(DatabaseError, match="append-only"), treasury.write() as connection:
             connection.execute(statement)
+
+
+@pytest.mark.sqlite_suffices
+def test_what_nobody_confirms_within_a_week_is_over(treasury: Treasury) -> None:
+    """Else a word that was thought better of, or of who left long ago, is for ever half of what it takes: who
+    finds it decides alone."""
+    kind, txid = ProposalKind.NO_PAYOUT, "ab" * 32
+    late = Act("bob", NOW_S + OPEN_S)
+    with treasury.write() as connection:
+        proposal = propose_reversal(connection, CREDIT, WHY, ANN)
+        agree(connection, kind, txid, WHY, ANN)
+    with treasury.write() as connection:
+        assert not agree(connection, kind, txid, WHY, late), "his is the first word"
+        with pytest.raises(ProposalError, match="proposal 1 is over: nobody confirmed it within 7 days"):
+            confirm_reversal(connection, CREDIT, proposal.id, late)
+        assert reversible(connection, CREDIT).proposals == ()
+        assert [it.proposed_by for it in all_open(connection)] == ["bob"]
+        again = propose_reversal(connection, CREDIT, WHY, Act("ann", late.at_s))
+        assert again.id != proposal.id
+    with treasury.write() as connection:
+        confirm_reversal(connection, CREDIT, again.id, Act("bob", late.at_s + OPEN_S - 1))

@@ -36,6 +36,7 @@ from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.admin.operators import host_names
 from pool.admin.pages import Page, Paged, page_of
 from pool.admin.payouts.batches import BatchLine, BatchRow, PayoutPlan, batch_line, batch_row, plan_row
+from pool.admin.people.puppets import Makers
 from pool.books.changes.changes import State
 from pool.chain.addresses import script_for
 from pool.chain.rpc import NodeError
@@ -44,6 +45,7 @@ from pool.people.persons import Persons
 from pool.people.roles import Caller, Role
 from pool.people.users import list_users
 from pool.requests.policy import Approval
+from pool.requests.rows import time_of_book
 from pool.treasury.books import PayoutBooks
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.reconciler import SAID
@@ -238,9 +240,14 @@ def act_of(desk: OperatorDesk, connection: Connection) -> Act:
 
 
 def other_names(connection: Connection, caller: Caller, policy: Approval) -> Container[str]:
-    """The names that may be the caller's too."""
-    persons = Persons(list_users(connection), host_names(), two_users=policy.people > 1)
-    return persons.also_known_as(caller)
+    """The names that may be the caller's too; where four eyes are asked for his puppets' as well, and whose
+    puppet he may be."""
+    four_eyes = policy.people > 1
+    persons = Persons(list_users(connection), host_names(), two_users=four_eyes)
+    if caller.user_id is None or not four_eyes:
+        return persons.also_known_as(caller)
+    makers = Makers(connection, time_of_book(connection, wall_s()))
+    return persons.also_known_as(caller, makers.one_with(caller.user_id, caller.token))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from itertools import product
 from typing import Final
 
+import msgspec
+
 from pool.people.persons import Persons
 from pool.people.roles import Caller, Role, host_account
 from pool.people.users import UserView
@@ -93,3 +95,22 @@ def test_a_name_of_before_there_were_users_is_a_users_or_the_hosts() -> None:
         assert {it.name for it in everybody if name in PERSONS.also_known_as(it)} == {
             it.name for it in callers
         }
+
+
+def test_beside_who_may_pay_no_more_nobody_is_a_second_person() -> None:
+    """What was said in the name of who is suspended, or is a viewer by now, was not said: gain of who has his
+    token of before, or of who finds an old word of his: nothing."""
+    gone = (
+        view(7, "olga", "olga", "suspended"),
+        msgspec.structs.replace(view(8, "vera", None), role="viewer"),
+    )
+    persons = Persons((*USERS, *gone), HOSTS)
+    for name in ("olga", "O.l.g.a", "vera"):
+        for caller in (by_user(2), by_user(4), host("root")):
+            assert name in persons.also_known_as(caller)
+    assert "zoe" not in persons.also_known_as(by_user(4))
+
+
+def test_whoever_may_be_his_puppet_is_he() -> None:
+    assert "bob" in PERSONS.also_known_as(by_user(5), {4})
+    assert "ann" not in PERSONS.also_known_as(by_user(5), {4})

@@ -21,6 +21,7 @@ from pool.admin.client import ask
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
 from pool.admin.operators import ALONE, UnknownAccount, caller_alone, caller_of, operator_of
+from pool.admin.people.puppets import MADE_S
 from pool.admin.server import serve_admin
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import newest_changes
@@ -28,7 +29,7 @@ from pool.books.store import Store
 from pool.data_dir import admin_socket, held
 from pool.fleet.rows import RegistryError
 from pool.people.authentication import WrongToken
-from pool.people.roles import Caller, NotPermitted, host_account
+from pool.people.roles import Caller, NotPermitted, Role, host_account
 from pool.requests.policy import Approval
 from pool.treasury.reconciler import SAID
 from tests.fakes.treasuries import TreasuryWhoseNodesAgree, agreeing
@@ -40,7 +41,9 @@ HOSTS: Final = frozenset(("root", "angara"))
 TXID: Final = "ab" * 32
 ONE_DECIDES: Final = Approval()
 ROOT, ANGARA, ALONE_AS_OTHER = (host_account(name, ALONE) for name in ("root", "angara", "other"))
+MADE_LATER: Final = {"ada": Role.ADMIN, "pa": Role.PAYER, "po": Role.PAYER}
 ANNETTE, ANN, PETRA, BOB = (user(name, id) for id, name in enumerate(("annette", "ann", "petra", "bob"), 1))
+ADA, PA, PO = (user(name, id, role) for id, (name, role) in enumerate(MADE_LATER.items(), 5))
 ANN_BY_TOKEN = msgspec.structs.replace(ANN, token=1, source="token 1 from 10.0.0.1")
 
 
@@ -102,8 +105,6 @@ def test_a_human_with_several_names_is_no_second_person(store: Store) -> None:
     for caller in (ANN, ANN_BY_TOKEN, ALONE_AS_OTHER):
         with pytest.raises(RegistryError, match="somebody else has to approve it"):
             approve(store, caller, batch)
-    assert run(store, "payout.show", BOB, batch=2)["approvals"] == []
-    assert approve(store, BOB, batch)["approvals"][0]["approved_by"] == "bob"
     run(store, "payout.cancel", BOB, batch=2)
     assert approve(store, ROOT, run(store, "payout.create", BOB))["state"] == "approved"
 
@@ -163,6 +164,59 @@ def test_where_four_eyes_are_asked_for_two_persons_are_two_users(store: Store) -
     four_eyes("payout.cancel", BOB, batch=1)
     four_eyes("payout.create", BOB)
     assert four_eyes("payout.approve", ANN, **looked_at | {"batch": 2})["state"] == "approved"
+
+
+def test_an_admins_puppets_are_no_second_persons_of_what_is_paid(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a week they are he, and each other, as they are where requests are agreed to."""
+    give(store, "user.add", {"name": "ada", "role": "admin"})
+    for name in ("pa", "po"):
+        give(store, "user.add", {"name": name, "role": "payer"}, ADA)
+    token = give(store, "token.create", {"user": "bob", "label": "his"}, ADA)["id"]
+    four_eyes = partial(run, store, policy=Approval(people=2))
+    bob_by_token = msgspec.structs.replace(BOB, token=token)
+
+    def look_at(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"batch": batch["batch"], "digest": batch["digest"], "fee_cap_sat": 1_000}
+
+    for first, second in ((ADA, PA), (PA, ADA), (PA, PO), (ADA, bob_by_token)):
+        why = f"{first.name} and {second.name}"
+        made = four_eyes("reversal.propose", first, transaction=1, why=why)["proposal"]
+        with pytest.raises(RegistryError, match="somebody else has to"):
+            four_eyes("reversal.confirm", second, transaction=1, proposal=made)
+        batch = four_eyes("payout.create", first)
+        with pytest.raises(RegistryError, match="somebody else has to approve it"):
+            four_eyes("payout.approve", second, **look_at(batch))
+        four_eyes("payout.cancel", first, batch=batch["batch"])
+    batch = four_eyes("payout.create", PA)
+    assert four_eyes("payout.approve", ANN, **look_at(batch))["state"] == "approved", "ann is a person"
+    four_eyes("payout.cancel", PA, batch=batch["batch"])
+    monkeypatch.setattr("time.time", lambda: NOW_S + MADE_S + 60.0)
+    batch = four_eyes("payout.create", ADA)
+    assert four_eyes("payout.approve", PA, **look_at(batch))["state"] == "approved", (
+        "everybody knows him by now"
+    )
+
+
+def test_what_who_is_suspended_or_demoted_said_was_not_said(store: Store) -> None:
+    """Who has found what he proposed and nobody confirmed is no second person beside it."""
+    made = run(store, "reversal.propose", BOB, transaction=1, why="counted twice")["proposal"]
+    with store.write() as connection:
+        propose(connection, ProposalKind.NO_PAYOUT, TXID, SAID, Act("bob", NOW_S))
+    batch = run(store, "payout.create", BOB)
+    for name, params in (
+        ("user.set-role", {"name": "bob", "role": "operator"}),
+        ("user.set-status", {"name": "bob", "active": False}),
+    ):
+        give(store, name, params)
+        with pytest.raises(RegistryError, match="somebody else has to"):
+            run(store, "reversal.confirm", ANN, transaction=1, proposal=made)
+        with pytest.raises(RegistryError, match="no second person beside that"):
+            run(store, "payout.accept", ANN, txid=TXID)
+        with pytest.raises(RegistryError, match="somebody else has to approve it"):
+            approve(store, ANN, batch)
+    run(store, "payout.cancel", ANN, batch=1)
 
 
 def test_all_that_takes_two_persons_knows_them_the_same_way(store: Store) -> None:

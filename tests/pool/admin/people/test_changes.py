@@ -91,7 +91,7 @@ HOUSE: Final = (
     ("credential.set", {"firmware": "vnish", "sealed": "c2VhbGVk"}),
     ("power.curtail", {"target": "everything", "site": "Bratsk", "reference": "grid-1"}),
     ("power.exempt", {"machines": "acme.c01", "reason": "pumps are tested"}),
-    ("user.add", {"name": "vera", "role": "viewer"}),
+    ("user.add", {"name": "vera", "role": "payer"}),
     ("token.create", {"user": "vera", "label": "statements"}),
 )
 ORDER: Final = {
@@ -219,7 +219,7 @@ CHANGES: Final[dict[str, tuple[dict[str, Any], str, dict[str, Any] | None, dict[
     "user.set-role": (
         {"name": "vera", "role": "tenant", "tenant": "acme"},
         "vera",
-        {"role": "viewer", "tenant": None},
+        {"role": "payer", "tenant": None},
         {"role": "tenant", "tenant": "acme"},
     ),
     "user.set-status": (

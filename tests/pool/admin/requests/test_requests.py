@@ -26,8 +26,8 @@ from pool.admin.commands import COMMANDS, REQUESTS, execute, execute_alone
 from pool.admin.desk import Desk
 from pool.admin.due_requests import DueRequests
 from pool.admin.operators import ALONE, operator_of
+from pool.admin.people.puppets import MADE_S
 from pool.admin.requests.policy_record import note_policy
-from pool.admin.requests.standing import MADE_S
 from pool.admin.server import serve_admin
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import ChangeRow, newest_changes
