@@ -158,7 +158,7 @@ def give(connection: Connection, batch_id: int, number: int, act: Act) -> bytes:
     if batch.state not in (State.PSBT, State.SIGNED, State.BROADCAST):
         raise WrongStep(f"batch {batch_id} is {batch.state}: there is nothing to sign")
     if it.state is AttemptState.PSBT:
-        if number == 1 and (reason := outdated(connection, batch.items, act.at_s)):
+        if _nobody_has(batch) and (reason := outdated(connection, batch.items, act.at_s)):
             raise BatchError(f"{reason}: cancel batch {batch_id} and draft another")
         move_attempt(connection, batch, it, AttemptState.GIVEN)
         note(connection, batch_id, batch.state, number, act, "given to a signer")
@@ -265,13 +265,10 @@ def reorganise(connection: Connection, batch_id: int, block_hash: str, at_s: int
 def cancel(connection: Connection, batch_id: int, act: Act) -> None:
     """Call off a batch that no signer ever had: its balances are payable again."""
     batch = load(connection, batch_id)
-    given = [it for it in batch.attempts if it.state not in (AttemptState.PSBT, AttemptState.FAILED)]
-    if batch.state not in UNGIVEN or given:
-        raise WrongStep(
-            f"batch {batch_id} is {batch.state} and cannot be cancelled: a signer may have it"
-            if given
-            else f"batch {batch_id} is {batch.state}"
-        )
+    if not _nobody_has(batch):
+        raise WrongStep(f"batch {batch_id} is {batch.state} and cannot be cancelled: a signer may have it")
+    if batch.state not in UNGIVEN:
+        raise WrongStep(f"batch {batch_id} is {batch.state}")
     fail(connection, batch, act, "cancelled, no signer ever had it")
 
 
@@ -299,7 +296,12 @@ def replace_signature(
 
 def _outdated(connection: Connection, batch: Batch, now_s: int) -> str | None:
     """Outputs can be changed no more once a signer has them: then only the fee cap is approved."""
-    return outdated(connection, batch.items, now_s) if batch.state in UNGIVEN else None
+    return outdated(connection, batch.items, now_s) if _nobody_has(batch) else None
+
+
+def _nobody_has(batch: Batch) -> bool:
+    """Whether no signer was ever given any of its transactions."""
+    return all(it.state in (AttemptState.PSBT, AttemptState.FAILED) for it in batch.attempts)
 
 
 def _check_digest(batch: Batch) -> None:

@@ -187,6 +187,32 @@ def test_what_changes_for_a_payee_stops_the_batch_until_it_is_given(
     assert treasury.balances() == OWED
 
 
+def test_a_second_transaction_in_place_of_one_that_nobody_was_given_stops_as_well(treasury: Treasury) -> None:
+    """The thief of an address has who exports killed when the first is made, and asked for another rate: the
+    second was given to the signer, 1,200,002 sat to an address that had been changed meanwhile."""
+    treasury.bring_to(State.PSBT)
+    with treasury.write() as connection:
+        set_address(connection, 2, PAYEES[0][1])
+    treasury.do(attempt, 1, *treasury.make(FEE_SAT + 500), 100, ANN)
+    with pytest.raises(BatchError, match=r"borealis .* cancel batch 1"):
+        treasury.do(give, 1, 2, ANN)
+    treasury.do(cancel, 1, ANN)
+    assert treasury.balances() == OWED
+
+
+def test_what_a_signer_has_gets_a_higher_cap_though_a_payee_has_another_address_by_now(
+    treasury: Treasury,
+) -> None:
+    treasury.bring_to(State.PSBT)
+    treasury.do(give, 1, 1, ANN)
+    with treasury.write() as connection:
+        set_address(connection, 2, PAYEES[0][1])
+    treasury.do(approve, 1, treasury.batch().digest, CAP_SAT + 1, BOB)
+    assert treasury.batch().fee_cap_sat == CAP_SAT + 1
+    treasury.do(attempt, 1, *treasury.make(FEE_SAT + 500), 100, ANN)
+    treasury.do(give, 1, 2, ANN)
+
+
 def test_what_is_paid_to_whom_cannot_be_changed(treasury: Treasury) -> None:
     treasury.bring_to(State.DRAFT)
     for statement in (
