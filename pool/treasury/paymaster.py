@@ -4,7 +4,8 @@ Every command reads the books, asks the nodes, and then writes one step; the ste
 A command that was killed, or whose answer was lost, is given again: it finds what it had done.
 
 Invariants: nothing is drafted, given to a signer, taken from one or sent before the books are reconciled
-with the chain; what is sent is what is stored. Keys are never here.
+with the chain; what is sent is what is stored. What is approved, given to a signer and taken from one pays
+the addresses that persons see, and ourselves, whoever has written to the database. Keys are never here.
 
 Must not know: how a person typed it.
 """
@@ -31,7 +32,16 @@ from payouts.batches.batch import (
 )
 from payouts.batches.found import disown
 from payouts.batches.plan import Plan, ScriptOf, plan
-from payouts.batches.psbt import Flaw, Psbt, Quarantined, Spend, check_psbt, check_signed, read_signed
+from payouts.batches.psbt import (
+    Flaw,
+    Psbt,
+    Quarantined,
+    Spend,
+    check_psbt,
+    check_signed,
+    decode_psbt,
+    read_signed,
+)
 from payouts.batches.rows import Act
 from payouts.batches.steps import (
     approve,
@@ -113,6 +123,7 @@ class Paymaster:
 
     async def approve(self, batch_id: int, digest: str, fee_cap_sat: int, by: str) -> Batch:
         """A second person's word."""
+        await self._check(await self._books.read(load, batch_id))
         act = self._books.act(by)
         if await self._books.write(approve, batch_id, digest, fee_cap_sat, act):
             log.info("payout_approved", batch=batch_id, by=by, fee_cap_sat=fee_cap_sat)
@@ -142,6 +153,13 @@ class Paymaster:
             newest = _newest(batch)
             if fee_rate_sat_vb is not None:
                 newest = await self._at_rate(node, batch, newest, by, fee_rate_sat_vb)
+        await self._check(batch, newest)
+        try:
+            check_psbt(decode_psbt(newest.psbt or b""), batch.expected(newest))
+        except (BadTransaction, Quarantined) as wrong:
+            raise BatchError(
+                f"attempt {newest.attempt} at batch {batch_id} is not to be signed: {wrong}"
+            ) from None
         psbt = await self._books.write(give, batch_id, newest.attempt, self._books.act(by))
         log.info("payout_given", batch=batch_id, attempt=newest.attempt, txid=newest.txid, by=by)
         return Export(newest.attempt, newest.txid, newest.fee_sat, psbt)
@@ -206,6 +224,7 @@ class Paymaster:
         except Quarantined as wrong:
             await self._quarantine(batch, newest, wrong, act)
             raise
+        await self._check(batch, it)
         try:
             raw = await trio.to_thread.run_sync(_checked, batch, it, signed)
             warning = await node.refusal(raw)
@@ -249,6 +268,28 @@ class Paymaster:
     async def under_way(self) -> bool:
         """Whether any batch is on its way to the chain."""
         return bool(await self._books.read(batches_in, *UNDER_WAY))
+
+    async def _check(self, batch: Batch, it: Attempt | None = None) -> None:
+        """That each output is to the address that persons see beside it, and what is left over to ourselves:
+        a digest is of both, and who may write to the database writes a digest. Raises BatchError."""
+
+        def wrong() -> str | None:
+            for item in batch.items:
+                try:
+                    right = self._script_of(item.address) == item.script
+                except ValueError:
+                    right = False
+                if not right:
+                    return f"output {item.position} of batch {batch.id} does not pay {item.address}"
+            if it is not None and it.change is not None and not self._wallet.is_own(it.change.script):
+                return (
+                    f"the change of attempt {it.attempt} at batch {batch.id} is not to this wallet (are its"
+                    " descriptors other ones now?)"
+                )
+            return None
+
+        if reason := await trio.to_thread.run_sync(wrong):
+            raise BatchError(f"{reason}: somebody has written to the database. Sign and send nothing of it")
 
     async def _make_first(self, node: ChainNode, batch: Batch, by: str, fee_rate_sat_vb: int | None) -> Batch:
         """Choose coins and store the first PSBT of an approved batch."""
