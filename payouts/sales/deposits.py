@@ -33,6 +33,8 @@ from payouts.schemas.money import ledger_transactions
 from payouts.schemas.sales import order_addresses, order_billing, order_deposits, order_deposits_seen
 
 ADDRESSES_MAX: Final = 10_000  # of orders: a node's blocks are looked through for all of them
+# That are left out behind a restore: orders of a day whose addresses a book of before it does not know.
+FORGOTTEN_MAX: Final = 100
 
 # The address of a number, with its script.
 Derive = Callable[[int], tuple[str, bytes]]
@@ -94,16 +96,17 @@ def address_of(connection: Connection, order_id: int) -> DepositAddress | None:
 
 
 def give_address(
-    connection: Connection, order_id: int, derive: Derive, *, by: str, now_s: int
+    connection: Connection, order_id: int, derive: Derive, *, by: str, now_s: int, forgotten: int = 0
 ) -> DepositAddress:
-    """The order's address, which is made where it has none. Raises LedgerError."""
+    """The order's address, which is made where it has none; `forgotten`: how many may have been given that
+    these books do not know of. Raises LedgerError."""
     if (known := address_of(connection, order_id)) is not None:
         return known
     billed = select(order_billing.c.order_id).where(order_billing.c.order_id == order_id)
     if connection.scalar(billed) is None:
         raise LedgerError("nothing is booked of what this order's buyer owes: it was sold without --billing")
     last = connection.scalar(select(func.max(order_addresses.c.position)))
-    position = 0 if last is None else last + 1
+    position = forgotten + (0 if last is None else last + 1)
     if position >= ADDRESSES_MAX:
         raise LedgerError(f"{ADDRESSES_MAX} orders have addresses already")
     address, script = derive(position)
@@ -121,6 +124,12 @@ def give_address(
         )
     connection.execute(insert(order_addresses).values(**msgspec.structs.asdict(made), script=script.hex()))
     return made
+
+
+def newest_given_s(connection: Connection) -> int | None:
+    """When the newest address was given."""
+    newest_s: int | None = connection.scalar(select(func.max(order_addresses.c.given_at_s)))
+    return newest_s
 
 
 def scripts(connection: Connection) -> dict[bytes, int]:

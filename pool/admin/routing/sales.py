@@ -13,7 +13,13 @@ from sqlalchemy import Connection, select
 
 from payouts.batches.rows import Act
 from payouts.sales.billing import Billing
-from payouts.sales.deposits import DepositAddress, address_of, give_address
+from payouts.sales.deposits import (
+    FORGOTTEN_MAX,
+    DepositAddress,
+    address_of,
+    give_address,
+    newest_given_s,
+)
 from payouts.sales.payments import Said, say_payment, say_refund, say_write_off, waiting_of
 from payouts.sales.standing import InvoiceState, OrderStanding, standing, standings
 from payouts.sales.ways import Way
@@ -24,6 +30,7 @@ from pool.admin.desk import Desk, OperatorDesk, routes_changed, wall_s
 from pool.admin.pages import Page, Paged, page_of
 from pool.admin.payouts.commands import act_of, in_words
 from pool.books.changes.changes import State
+from pool.books.copies.restores import restored_since
 from pool.fleet.rows import RegistryError, find_tenant
 from pool.orders.rows import all_stopped, find_order
 from pool.orders.untold import check_told
@@ -218,7 +225,16 @@ def order_address(desk: OperatorDesk, it: OrderAddress) -> AddressRow:
 
         def give(connection: Connection) -> DepositAddress:
             order_id = find_order(connection, it.name).id
-            return give_address(connection, order_id, paying.deposit_address, by=desk.by, now_s=wall_s())
+            # A buyer has what a forgotten order was given, and pays there.
+            forgotten = FORGOTTEN_MAX if restored_since(connection, newest_given_s(connection)) else 0
+            return give_address(
+                connection,
+                order_id,
+                paying.deposit_address,
+                by=desk.by,
+                now_s=wall_s(),
+                forgotten=forgotten,
+            )
 
         given = desk.write(give)
         if given.address != paying.deposit_address(given.position)[0]:

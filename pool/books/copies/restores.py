@@ -47,6 +47,13 @@ def note_restore(connection: Connection, by: str, what: dict[str, Any], now_s: i
     )
 
 
+def restored_since(connection: Connection, moment_s: int | None) -> bool:
+    """Whether the book was put back from a backup after that moment, or ever."""
+    restores = select(func.max(changes.c.changed_at_s)).where(changes.c.command == RESTORED)
+    newest_s: int | None = connection.scalar(restores)
+    return newest_s is not None and (moment_s is None or newest_s >= moment_s)
+
+
 def unreconciled_restore(connection: Connection) -> Restore | None:
     """The last one, if the book was not reconciled since."""
     newest = {

@@ -11,9 +11,11 @@ import pytest
 
 from payouts.ledger import balance_sat, payable
 from payouts.sales.billing import Billing
+from payouts.sales.deposits import FORGOTTEN_MAX
 from payouts.sales.terms import BillingTerms
 from pool.admin.commands import execute
 from pool.admin.desk import Desk
+from pool.books.copies.restores import note_restore
 from pool.books.store import Store
 from pool.fleet.rows import RegistryError
 from pool.orders.rows import add_order
@@ -66,3 +68,18 @@ def test_an_admin_and_his_puppet_book_no_payment_and_give_nothing_back(store: St
     assert [back(caller)["entry"] for caller in (PA, ADA)] == [None, None]
     with store.read() as connection:
         assert balance_sat(connection, payable(1)) == PAYEES[0][2]
+
+
+def test_an_address_that_an_order_was_given_which_a_backup_forgot_is_no_other_orders(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buyer who asks for an address first, behind a restore, had all that the forgotten buyer pays to his;
+    now 0 sat."""
+    forgotten = agreeing().deposit_address(0)[0]
+    with store.write() as connection:
+        note_restore(connection, "root", {}, NOW_S)
+    monkeypatch.setattr("time.time", lambda: NOW_S + 120.0)
+    given = [run(store, "order.address", BOB, name=name) for name in ORDERS]
+    assert [it["position"] for it in given] == [FORGOTTEN_MAX, FORGOTTEN_MAX + 1]
+    assert forgotten not in [it["address"] for it in given]
+    assert run(store, "order.address", BOB, name="blue") == given[0]
