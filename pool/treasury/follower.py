@@ -125,7 +125,7 @@ class Follower:
                 trouble[number] = error
 
         for number in await self._books.read(recently_final, node.height - WATCH_CONFIRMATIONS):
-            await have(number, self._check_depth)
+            await have(number, lambda batch: self._check_depth(node, batch))
         for number in await self._books.read(numbers_in, *UNDER_WAY):
             await have(number, lambda batch: self._advance(node, batch))
         return Survey(tuple(news), trouble)
@@ -148,7 +148,7 @@ class Follower:
 
     async def _advance(self, node: ChainNode, batch: Batch) -> list[str]:
         if batch.state is State.CONFIRMED:
-            return await self._check_depth(batch)
+            return await self._check_depth(node, batch)
         if batch.state not in UNDER_WAY:  # another process was faster
             return []
         anchor = batch.anchor
@@ -168,23 +168,26 @@ class Follower:
         owner, attempt = ours
         if owner.id != batch.id or batch.state is not State.BROADCAST or attempt.state not in SENT:
             return self._ask(batch, spent)
-        return await self._confirm(batch, attempt, spent)
+        return await self._confirm(node, batch, attempt, spent)
 
     async def _send_again(self, batch: Batch) -> None:
         if batch.state is State.BROADCAST:
             await self.send(batch)
 
-    async def _confirm(self, batch: Batch, attempt: Attempt, spent: Spent) -> list[str]:
+    async def _confirm(self, node: ChainNode, batch: Batch, attempt: Attempt, spent: Spent) -> list[str]:
         now_s, block_hash = self._books.now_s(), spent.block_hash
         await self._books.write(confirm, batch.id, attempt.attempt, block_hash, spent.height, now_s)
         log.info("payout_confirmed", batch=batch.id, txid=attempt.txid, height=spent.height)
         news = [f"batch {batch.id} is in the chain: {attempt.txid} at height {spent.height}"]
-        return news + await self._check_depth(await self._books.read(load, batch.id))
+        return news + await self._check_depth(node, await self._books.read(load, batch.id))
 
-    async def _check_depth(self, batch: Batch) -> list[str]:
-        """A confirmed or final batch: how deep its block is."""
+    async def _check_depth(self, node: ChainNode, batch: Batch) -> list[str]:
+        """A confirmed or final batch: how deep its block is. A node that is behind that block knows nothing
+        of it, and nothing is taken back by its word."""
         attempt = next((it for it in batch.attempts if it.block_hash is not None), None)
         if attempt is None:  # another process was faster
+            return []
+        if (attempt.block_height or 0) > node.height:
             return []
         block_hash = attempt.block_hash or ""
         fewest, most = await self._nodes.confirmations(block_hash)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import trio
 
 from pool.treasury.books import PayoutBooks
-from pool.treasury.chain_node import PayoutNodes
+from pool.treasury.chain_node import ChainNode, PayoutNodes, Sending
 from pool.treasury.deposits import DepositAddresses
 from pool.treasury.paymaster import Paymaster
 from pool.treasury.settings import PayoutSettings
@@ -22,6 +22,24 @@ class NodesThatAgree:
 
     async def first(self) -> Any:
         return None
+
+
+class NodeThatIsBehind:
+    """The only one that answers, by so many blocks: it does not know the last ones."""
+
+    def __init__(self, nodes: PayoutNodes, blocks: int) -> None:
+        self._nodes, self._blocks = nodes, blocks
+
+    async def first(self) -> ChainNode:
+        node = await self._nodes.first()
+        node.height -= self._blocks
+        return node
+
+    async def confirmations(self, block_hash: str) -> tuple[int, int]:
+        return 0, 0
+
+    async def send(self, raw: bytes) -> tuple[Sending, ...]:
+        return ()
 
 
 class TreasuryWhoseNodesAgree:

@@ -17,10 +17,11 @@ from payouts.schemas.sales import order_addresses, order_deposits
 from pool.books.store import Store
 from pool.orders.rows import add_order
 from pool.treasury.books import PayoutBooks
-from pool.treasury.chain_node import ChainNode, PayoutNodes
+from pool.treasury.chain_node import PayoutNodes
 from pool.treasury.deposits import BLOCKS_AT_ONCE, DepositAddresses, DepositWatch
 from pool.treasury.wallet import BadWallet
 from pool.upstreams.rows import add_upstream
+from tests.fakes.treasuries import NodeThatIsBehind
 from tests.histories.orders import new_order, new_upstream
 from tests.stages.payouts import (
     NOW_S,
@@ -149,21 +150,6 @@ async def test_who_pays_and_reorganises_owes_again(regtest: Regtest, books: Stor
         )
         with world.store.read() as connection:
             assert balance_sat(connection, receivable(BLUE)) == 0
-
-
-class NodeThatIsBehind:
-    """By so many blocks: it does not know the last ones."""
-
-    def __init__(self, nodes: PayoutNodes, blocks: int) -> None:
-        self._nodes, self._blocks = nodes, blocks
-
-    async def first(self) -> ChainNode:
-        node = await self._nodes.first()
-        node.height -= self._blocks
-        return node
-
-    async def confirmations(self, block_hash: str) -> tuple[int, int]:
-        return 0, 0
 
 
 async def test_what_is_paid_stays_paid_while_the_only_node_that_answers_is_behind(

@@ -4,6 +4,8 @@ Whatever is done about it, all attempts spend one coin, and the signatures of on
 transaction: each tenant is paid once.
 """
 
+from typing import cast
+
 import msgspec
 import pytest
 import trio
@@ -16,8 +18,11 @@ from payouts.batches.psbt import Quarantined
 from payouts.batches.transaction import Tx, decode_transaction
 from pool.books.store import Store
 from pool.regtest.http import Reply
-from pool.treasury.chain_node import Answer, is_for_good
+from pool.treasury.books import PayoutBooks
+from pool.treasury.chain_node import Answer, PayoutNodes, is_for_good
+from pool.treasury.follower import Follower, Survey
 from pool.treasury.wallet import finalise
+from tests.fakes.treasuries import NodeThatIsBehind
 from tests.histories.batches import approved, credit_more, given, paid, sent, signed
 from tests.stages.payouts import APPROVER, CREATOR, PAID_SAT, Regtest, World, world_of
 
@@ -225,3 +230,16 @@ async def test_one_batch_that_cannot_be_followed_keeps_no_other_from_its_turn(
         told = [(it["event"], it["batch"]) for it in logs if it["event"].startswith("payouts_")]
         assert told == [("payouts_not_followed", 1), ("payouts_followed_again", 1)]
         assert world.batch(2).state is State.FINAL
+
+
+async def test_a_payout_stays_paid_while_the_only_node_that_answers_is_behind(
+    regtest: Regtest, books: Store
+) -> None:
+    """It was booked back, so that the day's statement has it as not paid, and sent again."""
+    async with world_of(regtest, books) as world:
+        await paid(world, world.paymaster())
+        before = world.balances()
+        behind = cast(PayoutNodes, NodeThatIsBehind(world.nodes(), 10))
+        payout_books = PayoutBooks(world.store, lambda: world.now_s)
+        assert await Follower(payout_books, behind, world.wallet).survey() == Survey((), {})
+        assert (world.batch().state, world.balances()) == (State.FINAL, before)
