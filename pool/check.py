@@ -9,8 +9,9 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pool.books.opening import look
 from pool.chain.networks import NETWORKS
 from pool.chain.nodes import Node, NodeConfig, check_chain
 from pool.chain.rpc import NodeError
+from pool.chain.zmq_watch import ZmqUnusable, look_for_publisher
 from pool.config import PoolConfig
 from pool.data_dir import DataDirError, admin_socket, is_held, is_of
 from pool.messages.messenger import receivers_of
@@ -51,18 +53,31 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def check_pool(config: PoolConfig) -> list[Finding]:
-    """Everything that can be looked at without starting; the nodes concurrently."""
+    """Everything that can be looked at without starting; what may take its time at once."""
     findings = [_data_dir(config), *_admin_group(config), *_endpoints(config)]
     findings += await trio.to_thread.run_sync(_database, config)
     findings += [*_messages(config), *_proof(config), Finding(True, "approval", config.approval.words)]
     findings += await trio.to_thread.run_sync(_payouts, config)
     findings += await trio.to_thread.run_sync(_power, config)
-    findings += await _nats(config)
-    nodes: dict[str, Finding] = {}
+    looks = [partial(_nats, config)]
+    for node in config.nodes:
+        looks.append(partial(_node, node, config.network))
+        if node.zmq_hashblock is not None:
+            looks.append(partial(_zmq, node.name, node.zmq_hashblock))
+    return findings + await _at_once(looks)
+
+
+async def _at_once(looks: Sequence[Callable[[], Awaitable[list[Finding]]]]) -> list[Finding]:
+    """What they find, in their order."""
+    found: list[list[Finding]] = [[] for _ in looks]
+
+    async def put(at: int) -> None:
+        found[at] = await looks[at]()
+
     async with trio.open_nursery() as nursery:
-        for node in config.nodes:
-            nursery.start_soon(_node, node, config.network, nodes)
-    return findings + [nodes[node.name] for node in config.nodes]
+        for at in range(len(looks)):
+            nursery.start_soon(put, at)
+    return [it for of_one in found for it in of_one]
 
 
 def _data_dir(config: PoolConfig) -> Finding:
@@ -221,7 +236,7 @@ def _endpoint(endpoint: Endpoint, open_ones: ExitStack, pool_runs_on: Path | Non
     return Finding(True, subject, f"{found}, TLS with a certificate until {certificate.until}")
 
 
-async def _node(config: NodeConfig, network: str, findings: dict[str, Finding]) -> None:
+async def _node(config: NodeConfig, network: str) -> list[Finding]:
     node = Node(config)
     subject = f"node {config.name}"
     try:
@@ -229,15 +244,23 @@ async def _node(config: NodeConfig, network: str, findings: dict[str, Finding]) 
             status = await check_chain(node, network)
             template = await node.template(chain=network)
     except NodeError as error:
-        findings[config.name] = Finding(False, subject, str(error))
+        return [Finding(False, subject, str(error))]
     except trio.TooSlowError:
-        findings[config.name] = Finding(False, subject, f"no answer within {CHECK_TIMEOUT_S:g} s")
-    else:
-        findings[config.name] = Finding(
-            True,
-            subject,
-            f"{status.agent} on {status.chain}, height {status.height}, {status.connections} connections, "
-            f"template of {len(template.transactions)} transactions",
-        )
+        return [Finding(False, subject, f"no answer within {CHECK_TIMEOUT_S:g} s")]
     finally:
         await node.aclose()
+    words = (
+        f"{status.agent} on {status.chain}, height {status.height}, {status.connections} connections, "
+        f"template of {len(template.transactions)} transactions"
+    )
+    return [Finding(True, subject, words)]
+
+
+async def _zmq(name: str, url: str) -> list[Finding]:
+    """Without it blocks of others are heard of later, by longpoll alone, and nothing says so."""
+    subject = f"node {name} zmq_hashblock"
+    try:
+        await look_for_publisher(url)
+    except ZmqUnusable as error:
+        return [Finding(False, subject, str(error))]
+    return [Finding(True, subject, f"{url} publishes")]

@@ -6,11 +6,12 @@ time (longpoll and refresh find the tip too), and reconnecting is libzmq's busin
 Must not know: templates, or what is done about a new tip.
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import trio
-from zmq.constants import Flag, PollEvent, SocketOption, SocketType
+from zmq.constants import Event, Flag, PollEvent, SocketOption, SocketType
 from zmq.error import ZMQError
 from zmq.sugar.context import Context
 from zmq.sugar.socket import Socket
@@ -27,10 +28,12 @@ RECONNECT_MAX_MS: Final = 5_000
 KEEPALIVE_IDLE_S: Final = 60
 KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
+LOOK_S: Final = 5.0  # for a look whether somebody publishes: a handshake is two ways there and back
+_GOING_ON: Final = {Event.CONNECT_DELAYED, Event.CONNECTED}
 
 
 class ZmqUnusable(Exception):
-    """An address that libzmq cannot connect to."""
+    """An address that libzmq cannot connect to, or at which nobody publishes; the text says which."""
 
 
 async def watch_hashblock(url: str, on_hint: Callable[[], None]) -> None:
@@ -40,7 +43,8 @@ async def watch_hashblock(url: str, on_hint: Callable[[], None]) -> None:
     """
     context: Context[Socket[bytes]] = Context()
     try:
-        socket = _subscribed(context, url)
+        socket = _subscriber(context)
+        _connect(socket, url)
         while True:
             if _drain(socket):
                 on_hint()
@@ -49,7 +53,32 @@ async def watch_hashblock(url: str, on_hint: Callable[[], None]) -> None:
         context.destroy(linger=0)
 
 
-def _subscribed(context: Context[Socket[bytes]], url: str) -> Socket[bytes]:
+async def look_for_publisher(url: str) -> None:
+    """Whether who answers at `url` publishes, by the handshake: what it will publish nobody is told.
+
+    Raises ZmqUnusable, in words, where none does within LOOK_S."""
+    context: Context[Socket[bytes]] = Context()
+    try:
+        socket = _subscriber(context)
+        monitor = socket.get_monitor_socket()
+        _connect(socket, url)
+        words = "nothing answers"
+        with trio.move_on_after(LOOK_S):
+            while True:
+                for event in _events(monitor):
+                    if event == Event.HANDSHAKE_SUCCEEDED:
+                        return
+                    if event == Event.CONNECTED:
+                        words = "what answers is no ZMQ publisher"
+                    if event not in _GOING_ON:
+                        raise ZmqUnusable(f"{url}: {words}")
+                await trio.lowlevel.wait_readable(monitor.fileno())
+        raise ZmqUnusable(f"{url}: {words}, for {LOOK_S:g} s")
+    finally:
+        context.destroy(linger=0)
+
+
+def _subscriber(context: Context[Socket[bytes]]) -> Socket[bytes]:
     socket = context.socket(SocketType.SUB)
     for option, value in (
         (SocketOption.LINGER, 0),
@@ -64,11 +93,21 @@ def _subscribed(context: Context[Socket[bytes]], url: str) -> Socket[bytes]:
         (SocketOption.SUBSCRIBE, HASHBLOCK_TOPIC),
     ):
         socket.setsockopt(option, value)
+    return socket
+
+
+def _connect(socket: Socket[bytes], url: str) -> None:
     try:
         socket.connect(url)
     except ZMQError as error:
         raise ZmqUnusable(f"cannot subscribe to {url}: {error.strerror}") from None
-    return socket
+
+
+def _events(monitor: Socket[bytes]) -> Iterator[int]:
+    """What has become of the connection since."""
+    while monitor.poll(0, PollEvent.POLLIN):
+        number, _ = struct.unpack("=Hi", monitor.recv_multipart(Flag.DONTWAIT)[0])
+        yield number
 
 
 def _drain(socket: Socket[bytes]) -> bool:

@@ -15,6 +15,8 @@ from pool.config import load_config
 from pool.data_dir import bind_directory, held
 from pool.proof_key import make_proof_key
 from tests.fixtures.databases import PostgresDatabases, store_in
+from tests.fixtures.held_ports import held_port
+from tests.pool.chain.test_zmq_watch import Publisher
 
 SETTINGS = """
 [pool]
@@ -36,6 +38,21 @@ async def findings(directory: Path, more: str = "", listen: str = "127.0.0.1:0")
     for it in await check_pool(load_config(path)):
         found.setdefault(it.subject.partition(" ")[0], []).append(it)
     return found
+
+
+async def test_where_a_node_does_not_tell_of_blocks_is_said(tmp_path: Path) -> None:
+    with Publisher() as publisher, held_port() as nobody:
+        wrong = "tcp://{}:{}".format(*nobody.getsockname())
+        nodes = [
+            f'[[node]]\nname = "{url}"\nurl = "http://127.0.0.1:1"\nuser = "u"\npassword = "p"\n'
+            f'zmq_hashblock = "{url}"\n'
+            for url in (publisher.url, wrong)
+        ]
+        found = await findings(tmp_path, "".join(nodes))
+    assert [it for it in found["node"] if "zmq" in it.subject] == [
+        Finding(True, f"node {publisher.url} zmq_hashblock", f"{publisher.url} publishes"),
+        Finding(False, f"node {wrong} zmq_hashblock", f"{wrong}: nothing answers"),
+    ]
 
 
 async def test_a_book_that_is_not_there_yet_is_made_by_the_start_and_not_here(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""hashblock over ZMQ: every burst is one hint, whatever else the publisher sends or does."""
+"""hashblock over ZMQ: every burst is one hint, whatever else the publisher sends or does; that there is
+none is said in words."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ import trio
 from zmq.constants import PollEvent, SocketType
 from zmq.sugar.context import Context
 
-from pool.chain.zmq_watch import ZmqUnusable, watch_hashblock
+from pool.chain.zmq_watch import LOOK_S, ZmqUnusable, look_for_publisher, watch_hashblock
 from tests.fixtures.held_ports import held_port
 
 PATIENCE_S = 120.0  # a safety net for loaded machines
@@ -124,3 +125,46 @@ async def test_a_publisher_that_is_restarted_is_heard_again() -> None:
 async def test_what_is_no_address_is_refused_in_words() -> None:
     with pytest.raises(ZmqUnusable, match="Protocol not supported"):
         await watch_hashblock("nonsense://127.0.0.1", lambda: None)
+
+
+async def test_who_publishes_is_found() -> None:
+    with Publisher() as publisher:
+        await look_for_publisher(publisher.url)
+
+
+async def test_where_nobody_listens_nothing_answers() -> None:
+    with held_port() as held:
+        url = "tcp://{}:{}".format(*held.getsockname())
+        with pytest.raises(ZmqUnusable, match=f"^{url}: nothing answers$"):
+            await look_for_publisher(url)
+    with pytest.raises(ZmqUnusable, match="Protocol not supported"):
+        await look_for_publisher("nonsense://127.0.0.1")
+
+
+async def test_a_zmq_socket_that_only_answers_is_no_publisher() -> None:
+    context: Any = Context()
+    try:
+        answers = context.socket(SocketType.REP)
+        answers.bind("tcp://127.0.0.1:*")
+        with pytest.raises(ZmqUnusable, match=r"what answers is no ZMQ publisher$"):
+            await look_for_publisher(answers.last_endpoint.decode())
+    finally:
+        context.destroy(linger=0)
+
+
+async def test_who_hangs_up_is_no_publisher() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = "tcp://{}:{}".format(*listener.socket.getsockname())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, trio.aclose_forcefully, [listener])
+        with pytest.raises(ZmqUnusable, match=r"what answers is no ZMQ publisher$"):
+            await look_for_publisher(url)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_says_nothing_is_waited_for_some_seconds(autojump_clock: object) -> None:
+    (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with silent:
+        url = "tcp://{}:{}".format(*silent.socket.getsockname())
+        with pytest.raises(ZmqUnusable, match=f", for {LOOK_S:g} s$"):
+            await look_for_publisher(url)
