@@ -41,6 +41,7 @@ from pool.people.tokens import list_tokens
 from pool.people.users import list_users
 from pool.regtest.server import RegtestOptions, serve_regtest
 from pool.reports.figures import hashrate
+from pool.settings_file import BadConfig
 from pool.swarm.fleet import SwarmOptions, SwarmStats, run_swarm
 from stratum.difficulty import DIFFICULTY_LOG2_MAX, DIFFICULTY_LOG2_MIN
 from stratum.miners.listening.listeners import Endpoint
@@ -66,6 +67,7 @@ LINE_S: Final = 5.0  # between two lines where the output is not a terminal
 TABLE_S: Final = 0.5
 # A regtest node that runs on this machine is asked again quickly; its clock is ours.
 NODE_NAME: Final = "embedded"
+NODE: Final = "node"  # where its chain is, in the data directory: a demo makes that there, and nobody else
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +94,8 @@ class DemoState(msgspec.Struct):
 
 
 async def run_demo(options: DemoOptions, console: Console) -> None:
-    """Until enough blocks, or cancelled."""
+    """Until enough blocks, or cancelled. Raises BadConfig, DataDirError and StoreError."""
+    refuse_others(options.data_dir)
     state = DemoState(started_s=time.monotonic())
     done = trio.Event()
 
@@ -106,6 +109,7 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
             state.refused += 1
 
     with held(options.data_dir):
+        (options.data_dir / NODE).mkdir(exist_ok=True)  # before there is a book, which it says is a demo's
         store = open_store(database_url(options.data_dir))
         try:
             bind(store, "regtest")
@@ -123,6 +127,13 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
     console.print(f"{state.accepted} blocks accepted; {last}", soft_wrap=True)
 
 
+def refuse_others(data_dir: Path) -> None:
+    """Simulated machines would mine, and be paid, in the book of a pool that somebody runs. Raises
+    BadConfig."""
+    if any((data_dir / it).exists() for it in ("network", "angara.db")) and not (data_dir / NODE).is_dir():
+        raise BadConfig(f"{data_dir} is of a pool that no demo made: give another --data-dir")
+
+
 async def _start(
     nursery: trio.Nursery, options: DemoOptions, store: Store, on_block: Callable[[BlockResult], None]
 ) -> RunningPool:
@@ -130,7 +141,7 @@ async def _start(
     node = await nursery.start(
         serve_regtest,
         RegtestOptions(
-            data_dir=options.data_dir / "node",
+            data_dir=options.data_dir / NODE,
             template_txs=options.template_txs,
             network_bits=options.network_bits,
         ),

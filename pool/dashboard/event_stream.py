@@ -22,6 +22,9 @@ from pool.people.roles import Caller, NotPermitted
 BEAT_S: Final = 15.0  # a comment after so long without an event: a proxy in between lets a silent one go
 CHECK_S: Final = 20.0  # with what the pool remembers of a caller, 10 s, within half a minute
 AGAIN_S: Final = 30  # for whom there is no room
+OPENED_AGAIN: Final = (
+    b"retry: 1000\n\n"  # a browser would open a stream that broke after three seconds, or five
+)
 HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
@@ -59,6 +62,7 @@ class EventStream(Response):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_left, receive, stream)
             nursery.start_soon(_until_not_permitted, self._request.state.again, stream)
+            await send({"type": "http.response.body", "body": OPENED_AGAIN, "more_body": True})
             while True:
                 lines = b": \n\n"
                 with trio.move_on_after(BEAT_S):

@@ -12,6 +12,7 @@ import trio
 from rich.console import Console
 
 from pool.data_dir import held
+from pool.demo import refuse_others
 from pool.demo_sites.breaks import play
 from pool.demo_sites.broken import Break
 from pool.demo_sites.programs import nats_server
@@ -38,6 +39,7 @@ async def run_sites(options: SitesOptions, console: Console) -> bool:
     DataDirError and ProgramEnded."""
     if options.broken is Break.EDGE and options.sites == 1:
         raise BadConfig("--break edge: with one site alone its machines have nowhere to go: give --sites 2")
+    refuse_others(options.data_dir)
     binary = nats_server()
     home, relays = options.data_dir / "sites", options.broken is Break.LINK
     title = f"Angara demo: {options.sites} sites, one book"

@@ -69,8 +69,8 @@ async def serve_regtest(
 ) -> None:
     """Run a node until it is cancelled or told to stop, then write its chain to disk.
 
-    Raises RegtestUnavailable where the kernel is missing or the chain cannot be opened, ValueError for
-    options that make no sense, OSError where the port cannot be had.
+    Raises RegtestUnavailable where the kernel is missing, the chain cannot be opened or the port cannot be
+    had, ValueError for options that make no sense.
     """
     _check(options)
     options.data_dir.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,11 @@ async def _serve(options: RegtestOptions, node: Node, task_status: trio.TaskStat
     rpc = JsonRpc(served, last=methods.stop.__name__)
     cookie_file = options.data_dir / ".cookie"
     with _credentials(options, cookie_file) as credentials:
-        listeners = await trio.open_tcp_listeners(options.port, host=options.host)
+        try:
+            listeners = await trio.open_tcp_listeners(options.port, host=options.host)
+        except OSError as error:
+            where = f"{options.host}:{options.port}"
+            raise RegtestUnavailable(f"cannot listen on {where}: {error.strerror or error}") from None
         async with trio.open_nursery() as nursery:
             server = HttpServer(rpc.answer, credentials, nursery.cancel_scope.cancel)
             await nursery.start(trio.serve_listeners, server.serve, listeners)

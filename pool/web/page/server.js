@@ -11,6 +11,7 @@ export class Refused extends Error {
 }
 
 export const AWAY = "away"; // the code where there is no answer at all
+export const UNANSWERED = "unanswered"; // the event of the window then
 const RANKS = ["metrics", "tenant", "viewer", "operator", "payer", "admin"];
 let table = null;
 
@@ -37,6 +38,7 @@ async function answered(request) {
     response = await request;
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    dispatchEvent(new Event(UNANSWERED));
     throw new Refused(0, AWAY, "the pool does not answer");
   }
   const text = await response.text();

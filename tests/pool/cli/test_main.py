@@ -116,7 +116,19 @@ def test_mistake_in_an_option_of_demo(arguments: tuple[str, ...], words: str, tm
 def test_port_in_use_is_a_mistake(command: tuple[str, str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         host, port = taken.getsockname()
-        assert "in use" in mistake(*command, f"{host}:{port}", "--data-dir", tmp_path)
+        said = mistake(*command, f"{host}:{port}", "--data-dir", tmp_path)
+    assert f"cannot listen on {host}:{port}: Address already in use" in said
+
+
+@pytest.mark.parametrize("sites", [(), ("--sites", "2")])
+@pytest.mark.parametrize("of_a_pool", ["network", "angara.db"])
+def test_a_demo_is_not_of_a_pool_that_somebody_runs(
+    of_a_pool: str, sites: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / of_a_pool).write_text("")
+    said = mistake("demo", "--stratum", "127.0.0.1:0", "--data-dir", tmp_path, *sites)
+    assert f"{tmp_path} is of a pool that no demo made: give another --data-dir" in said
+    assert [it.name for it in tmp_path.iterdir()] == [of_a_pool], "nothing was begun"
 
 
 @pytest.mark.parametrize("command", ["demo", "regtest"])

@@ -5,6 +5,7 @@ One pool and one browser for all of it; each test has a window of its own.
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,17 @@ ASK: Final = """([name, told]) => fetch(`/api/v1/${name}`, {
   headers: { "Content-Type": "application/json", "X-Angara": "1" },
   body: JSON.stringify(told),
 }).then(async (it) => [it.status, await it.json()])"""
+# A stream of events of which the test says what becomes of it.
+STREAM: Final = """window.EventSource = class StreamThatBreaks extends EventTarget {
+  static CLOSED = 2;
+  readyState = 1;
+  constructor() {
+    super();
+    window.stream = this;
+  }
+  tells(kind, told) { this.dispatchEvent(new MessageEvent(kind, { data: JSON.stringify(told) })); }
+  becomes(what) { this.dispatchEvent(new Event(what)); }
+}"""
 AGREE: Final = f"(number) => ({ASK})(['request.approve', {{ number }}])"
 Window = Callable[..., Page]
 
@@ -154,6 +166,39 @@ def test_a_page_that_is_opened_while_the_pool_is_away_shows_no_other_ones_figure
     assert page.inner_text("main") == "Payouts\n\nthe pool does not answer"
     page.unroute("**/*")
     page.wait_for_selector(".page.payouts table")
+
+
+def test_the_page_says_that_the_pool_is_gone_as_soon_as_the_browser_knows(window: Window) -> None:
+    """And says nothing of one loss, which is made good within a second."""
+    page = window()
+    page.add_init_script(STREAM)
+    now_s = time.time()
+    page.clock.set_fixed_time(now_s)
+    page.reload()
+    page.wait_for_selector(".tile")
+    sign = page.locator("header .live")
+
+    def later(seconds: float, what: str) -> str:
+        nonlocal now_s
+        now_s += seconds
+        page.clock.set_fixed_time(now_s)
+        page.evaluate(what)
+        return sign.inner_text()
+
+    heard = "stream.tells('figures', { hashrate_hps: 1, height: 7 })"
+    assert later(0, heard) == "live"
+    assert later(1, "stream.becomes('error')") == "live"
+    assert later(1, "stream.becomes('open')") == "live", "it is open again"
+    assert later(2, "stream.becomes('error')") == "live"
+    assert later(2, "stream.becomes('error')").startswith("not live since ")
+    assert later(1, heard) == "live"
+    page.route("**/api/v1/**", lambda asked: asked.abort())
+    with page.expect_event("requestfailed", lambda it: it.url.endswith("/session")):
+        go(page, "tenants")
+    later(2, "0")
+    page.wait_for_selector("header .live[data-live=false]")
+    page.unroute("**/api/v1/**")
+    assert later(1, heard) == "live"
 
 
 def test_workers_are_searched_filtered_and_sorted(window: Window) -> None:
