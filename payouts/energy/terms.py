@@ -45,7 +45,7 @@ class HostingTerms(msgspec.Struct, frozen=True, kw_only=True):
         if self.currency is not None:
             check_currency(self.currency)
         if not 0 <= self.grid_operator_bps <= BPS:
-            raise BadTariff(f"the operator's part is 0 to {BPS} basis points")
+            raise BadTariff("the operator's part is 0 to 100 percent")
 
 
 class TermsOf(HostingTerms, frozen=True, kw_only=True):

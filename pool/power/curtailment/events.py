@@ -37,6 +37,12 @@ VALUES: Final[dict[str, range | None]] = {
     "everything": None,
     "break_even": range(PRICE_MSAT_MAX + 1),
 }
+IN_WORDS: Final = {
+    "limit": f"a limit is 0 to {WATTS_MAX // 1_000} kW",
+    "share": "a share is 0.01 to 100 percent",
+    "everything": "everything is asked for without a figure",
+    "break_even": f"a kWh is worth 0 to {PRICE_MSAT_MAX // 1_000} satoshi",
+}
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +70,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
         if self.target == "break_even" and value is None:
             allowed = None
         if (value is None) != (allowed is None) or (allowed is not None and value not in allowed):
-            raise ValueError(f"{value} is nothing that {self.target} can be asked for with")
+            raise ValueError(IN_WORDS[self.target])
         if not 0 <= self.ramp_s <= RAMP_S_MAX:
             raise ValueError(f"a ramp is 0 to {RAMP_S_MAX} s")
         if not 0 <= self.from_s <= BEGINS_MAX_S:

@@ -69,7 +69,7 @@ def test_a_clock_that_steps_back_makes_no_terms_of_the_past(books: Store) -> Non
         ({"charge": Charge.TARIFF, "fee_micro": 1, "currency": "USD"}, "a fee has a price"),
         ({"charge": Charge.FEE, "fee_micro": 10**13, "currency": "USD"}, "is none"),
         ({"charge": Charge.FEE, "fee_micro": 1, "currency": "usd"}, "no currency"),
-        ({"grid_operator_bps": 10_001}, "basis points"),
+        ({"grid_operator_bps": 10_001}, "0 to 100 percent"),
     ],
 )
 def test_what_are_no_terms_is_refused_in_words(wrong: dict[str, Any], words: str) -> None:

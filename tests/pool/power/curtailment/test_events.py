@@ -83,9 +83,12 @@ def test_the_same_reference_again_is_the_same_event_and_another_one_under_it_is_
 
 def test_what_cannot_be_is_refused_in_words(store: Store, machines: list[int]) -> None:
     for wrong, words in (
-        ({"target_value": None}, "nothing that limit can be asked for with"),
-        ({"target": "share", "target_value": 10_001}, "nothing that share"),
-        ({"target": "everything"}, "nothing that everything"),
+        ({"target_value": None}, "^a limit is 0 to 10000000000 kW$"),
+        ({"target_value": -1_000}, "^a limit is 0 to"),
+        ({"target": "share", "target_value": 0}, "^a share is 0.01 to 100 percent$"),
+        ({"target": "share", "target_value": 10_001}, "^a share is"),
+        ({"target": "everything"}, "^everything is asked for without a figure$"),
+        ({"target": "break_even", "target_value": -1}, "^a kWh is worth 0 to 1000000000 satoshi$"),
         ({"until_s": NOW_S + 599}, "lasts for 10 min to 7 days"),
         ({"until_s": NOW_S + 8 * 86_400}, "lasts for 10 min to 7 days"),
         ({"ramp_s": -1}, "a ramp is"),
