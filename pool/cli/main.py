@@ -14,7 +14,7 @@ from pool.cli.books import DEFAULT_CONFIG, Books
 from pool.cli.command_groups import Angara
 from pool.cli.manual import ZSH_WORDS, Shell
 from pool.cli.mistakes import EXIT_WRONG
-from pool.cli.options import NamedBooks, ShowForm, with_options
+from pool.cli.options import SEED_MAX, NamedBooks, ShowForm, number, with_options
 from pool.cli.output import Form, print_json, say
 from pool.cli.priority import make_way
 from pool.cli.standard_streams import set_up_streams
@@ -354,8 +354,7 @@ def swarm(
     user: Annotated[str, typer.Option(help="What names of machines begin with.")] = "acme",
     password: Annotated[str, typer.Option(help="What machines say with their name.")] = "x",  # noqa: S107
     rate: Annotated[
-        float | None,
-        typer.Option(min=0, max=1e6, help="Shares a second, all together; one a machine in 6 s without."),
+        float | None, number(0, 1e6, "Shares a second, all together; one a machine in 6 s without.")
     ] = None,
     hash_rate: Annotated[
         str | None, typer.Option("--hashrate", help="Each machine's, e.g. 500k, in place of a rate.")
@@ -363,26 +362,22 @@ def swarm(
     closed_loop: Annotated[
         bool, typer.Option("--closed-loop", help="One share in flight for each machine, always.")
     ] = False,
-    hashing: Annotated[
-        float, typer.Option(min=0.01, max=1, help="How much of a core looks for shares, at most.")
-    ] = 0.5,
+    hashing: Annotated[float, number(0.01, 1, "How much of a core looks for shares, at most.")] = 0.5,
     suggest_difficulty: Annotated[
-        float | None, typer.Option(min=1e-12, help="What machines ask for, so that shares can be found.")
+        float | None, number(1e-12, None, "What machines ask for, so that shares can be found.")
     ] = None,
-    bad: Annotated[float, typer.Option(min=0, max=1, help="So many of all shares are wrong.")] = 0.0,
-    late: Annotated[float, typer.Option(min=0, max=1, help="And so many of a job before the last.")] = 0.0,
-    slow_readers: Annotated[float, typer.Option(min=0, max=1, help="So many machines hardly read.")] = 0.0,
+    bad: Annotated[float, number(0, 1, "So many of all shares are wrong.")] = 0.0,
+    late: Annotated[float, number(0, 1, "And so many of a job before the last.")] = 0.0,
+    slow_readers: Annotated[float, number(0, 1, "So many machines hardly read.")] = 0.0,
     cut: Annotated[
         list[str] | None,
         typer.Option(metavar="AT:FOR[:CONTAINER]", help="No power then, for so many seconds; of all or one."),
     ] = None,
     tls: Annotated[bool, typer.Option("--tls", help="TLS, whatever the certificate says.")] = False,
-    connect_rate: Annotated[
-        float, typer.Option(min=1, max=50_000, help="Connections a second, at most.")
-    ] = 1000.0,
-    warmup: Annotated[float, typer.Option(min=0, max=3600, help="Seconds before it is measured.")] = 0.0,
-    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="So long, and it ends.")] = 60.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 1,
+    connect_rate: Annotated[float, number(1, 50_000, "Connections a second, at most.")] = 1000.0,
+    warmup: Annotated[float, number(0, 3600, "Seconds before it is measured.")] = 0.0,
+    seconds: Annotated[float, number(0.1, 86_400, "So long, and it ends.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of everything that is left to chance.")] = 1,
     svg: Annotated[Path | None, typer.Option(help="The histogram of latencies, as a picture.")] = None,
     this_server_is_mine: Annotated[
         bool,

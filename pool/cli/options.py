@@ -10,6 +10,7 @@ Must not know: what a command does.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -27,6 +28,20 @@ ShowForm = Annotated[Form, "as_json"]
 ListForm = Annotated[Form, "as_json", "as_csv"]
 
 SignedBooks = Annotated[Books, "token_file"]  # of a command in which it matters who gives it
+
+
+SEED_MAX: Final = 2**64 - 1  # what the generators in native code take
+
+
+def number(least: float, most: float | None, words: str) -> Any:
+    """An option between bounds, which let nan through by themselves: it is on neither side of any."""
+
+    def finite(value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise typer.BadParameter(f"{value} is no number")
+        return value
+
+    return typer.Option(min=least, max=most, callback=finite, help=words)
 
 
 class NamedBooks(NamedTuple):

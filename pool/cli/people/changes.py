@@ -32,7 +32,9 @@ def list_changes(
         str | None,
         typer.Argument(help="Only of this one: tenant, tenant.container, tenant.container.unit, or a name."),
     ] = None,
-    before: Annotated[int | None, typer.Option(help="Older ones than the change of this number.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, help="Older ones than the change of this number.")
+    ] = None,
 ) -> None:
     """The latest thousand changes that were made by commands, the newest last."""
     rows = books.ask("change.list", subject=subject, before=before)

@@ -48,7 +48,9 @@ def list_all(
     books: Books,
     form: ListForm,
     everything: Annotated[bool, typer.Option("--all", help="Those that are over too.")] = False,
-    before: Annotated[int | None, typer.Option(help="With --all: older than the one of this number.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, help="With --all: older than the one of this number.")
+    ] = None,
 ) -> None:
     """What waits; the newest last."""
     show(books.ask("request.list", all=everything, before=before), REQUESTS, form)

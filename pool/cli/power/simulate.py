@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pool.cli.options import SEED_MAX, number
 from pool.cli.output import say
 from pool.cli.power.figures import kilowatts
 from pool.settings_file import BadConfig
@@ -41,9 +42,10 @@ def simulate(
         int, typer.Option(min=100, max=100_000, help="That one draws; of some containers a little less.")
     ] = 3_250,
     hashrate: Annotated[
-        float, typer.Option(min=10, max=1_000_000, help="Hashes a second that each really makes.")
+        float,
+        number(10, 1_000_000, "Hashes a second that each really makes."),
     ] = 100.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of everything that is left to chance.")] = 1,
 ) -> None:
     """Simulated machines at 127.64.0.1 and so on, until it is stopped: for a first dry run.
 
@@ -119,7 +121,8 @@ def simulate(
     except* KeyboardInterrupt:
         pass
     except* OSError as errors:
-        raise BadConfig(f"--api-port {api_port}: {errors.exceptions[0]}") from None
+        failed = errors.exceptions[0]
+        raise BadConfig(f"--api-port {api_port}: {getattr(failed, 'strerror', None) or failed}") from None
 
 
 def _write(option: str, file: Path, head: str, rows: Iterable[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     assert "Usage:" in result.output
     assert not re.search(r"\w\.\.\.$", result.output, re.MULTILINE)  # no sentence is cut
+
+
+@pytest.mark.parametrize("text", ["nan", "inf"])
+def test_no_option_of_any_command_takes_what_is_no_number(text: str) -> None:
+    taken, tried = [], 0
+    for path in all_commands(get_command(app)):
+        command: Any = get_command(app)
+        for name in path:
+            command = command.get_command(typer.Context(command), name)
+        context = typer.Context(command)
+        for option in (it for it in command.params if it.type.name.startswith("float")):
+            tried += 1
+            with suppress(typer.BadParameter):
+                taken.append((path, option.name, option.process_value(context, text)))
+    assert tried > 9
+    assert taken == []
 
 
 def test_version_names_the_hash_backend() -> None:

@@ -183,7 +183,7 @@ def test_the_page_says_that_the_pool_is_gone_as_soon_as_the_browser_knows(window
         now_s += seconds
         page.clock.set_fixed_time(now_s)
         page.evaluate(what)
-        return sign.inner_text()
+        return str(sign.inner_text())
 
     heard = "stream.tells('figures', { hashrate_hps: 1, height: 7 })"
     assert later(0, heard) == "live"
