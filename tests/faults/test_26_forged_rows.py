@@ -72,6 +72,7 @@ from pool.books.journal.positions import Position, write_position
 from pool.books.journal.rate_epochs import WorkPrice, rate_of
 from pool.books.journal.schema import upstream_credits, upstream_tips
 from pool.books.store import Store
+from pool.chain.addresses import script_for
 from pool.chain.networks import NETWORKS
 from pool.fleet.rows import TenantTerms, add_tenant
 from pool.journal.frames import Place
@@ -290,7 +291,7 @@ def work(connection: Connection) -> None:
 
 def pay(store: Store) -> None:
     treasury = Treasury(store)
-    script = treasury.signer.script(3)
+    script = script_for(ACME_ADDRESS, "regtest")
     items = (
         Item(
             position=0, tenant_id=ACME, tenant="acme", address=ACME_ADDRESS, script=script, amount_sat=20_000

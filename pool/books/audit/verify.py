@@ -29,6 +29,7 @@ from payouts.proof.key import ProofKey
 from pool.books.audit.edges import check_edges
 from pool.books.audit.journal import check_book, check_journal
 from pool.books.audit.log import check_logs
+from pool.books.audit.outputs import check_outputs
 from pool.books.audit.people import check_people
 from pool.books.changes.changes import NO_CHANGE, LastChange, last_change
 
@@ -61,6 +62,7 @@ def verify(
         check_book(connection)
         check_references(connection, tallies=since is None)
         check_payouts(connection)
+        check_outputs(connection)
         check_registry(connection)
         check_journal(connection)
         check_people(connection)

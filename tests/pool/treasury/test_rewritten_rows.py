@@ -13,6 +13,8 @@ from payouts.batches.plan import digest
 from payouts.batches.psbt import decode_psbt
 from payouts.batches.schema import payout_approvals, payout_attempts, payout_batches, payout_items
 from payouts.batches.transaction import TxOutput
+from pool.books.audit.verify import verify
+from pool.books.book import bind
 from pool.books.store import Store
 from tests.fixtures.databases import disarm
 from tests.histories.batches import approved, given
@@ -48,11 +50,17 @@ def turn_to_the_thief(world: World) -> str:
 async def test_an_output_that_does_not_pay_the_address_beside_it_is_neither_approved_nor_given_to_a_signer(
     regtest: Regtest, books: Store
 ) -> None:
-    """1,200,002 sat of borealis: its address was right wherever anybody looked, and `ledger verify` too."""
+    """1,200,002 sat of borealis, whose address was right wherever anybody looked."""
+    bind(books, "regtest")
     async with world_of(regtest, books) as world:
         paymaster = world.paymaster()
         await paymaster.create(CREATOR)
         another = turn_to_the_thief(world)
+        with world.store.read() as connection:
+            wrong = verify(connection).wrong
+        assert wrong is not None
+        assert (wrong.table, wrong.row) == ("payout_items", "1")
+        assert wrong.reason.startswith("it does not pay the address beside it, bcrt1p0x")
         with pytest.raises(BatchError, match=r"output 1 of batch 1 does not pay bcrt1p0x.*has written to"):
             await paymaster.approve(1, another, FEE_CAP_SAT, APPROVER)
         await paymaster.cancel(1, CREATOR)
