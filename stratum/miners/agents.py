@@ -1,4 +1,4 @@
-"""What a miner's agent says about what it can mine, beyond what it asks for.
+"""What a miner's agent says about it, beyond what it asks for.
 
 Must not know: sessions, channels.
 """
@@ -16,3 +16,10 @@ def least_difficulty_log2(agent: str) -> int | None:
     """The lowest difficulty that will do for this agent, as an exponent of two; None: any."""
     name = agent.casefold()
     return next((log2 for word, log2 in _LEAST_LOG2.items() if word in name), None)
+
+
+@lru_cache(maxsize=512)
+def reads_on_when_more_comes(agent: str) -> bool:
+    """Whether the first job, said in one go with the answer to authorize, is read with what comes after it:
+    ckpool as a proxy (0.9.9), whose machines have no work until then."""
+    return "ckpool" in agent.casefold()

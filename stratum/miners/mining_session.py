@@ -16,7 +16,7 @@ from enum import Enum
 from fractions import Fraction
 
 from stratum._engine import WORKER_NAME_BYTES_MAX, WORKERS_PER_SESSION_MAX
-from stratum.miners.agents import least_difficulty_log2
+from stratum.miners.agents import least_difficulty_log2, reads_on_when_more_comes
 from stratum.miners.assignment import Assignment
 from stratum.miners.channel import Channel
 from stratum.miners.contracts import Admitted, Refusal, Services
@@ -232,8 +232,11 @@ class MiningSession:
             liveness.check_handshake(subscribed=self.state is State.SUBSCRIBED, now_s=now_s)
         else:
             accepted, rejected, shares = self._services.engine.counters(self.slot)
+            first = bool(self._asked)
             self._note_shares(accepted, rejected)
             due = liveness.check_shares(accepted, rejected, now_s, now_s if heard_s is None else heard_s)
+            if first and due is None and reads_on_when_more_comes(self._agent):
+                due = Due.PING
             said = self._help(due, now_s)
             self._retarget(accepted, shares, now_s)
         self.closing = self.closing or liveness.closing

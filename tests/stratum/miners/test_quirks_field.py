@@ -51,6 +51,21 @@ def test_who_answers_pings_is_never_idle_whatever_the_bound(idle_s: float) -> No
     assert (alive.session.closing, dead.session.closing) == (None, "idle")
 
 
+@pytest.mark.parametrize(("agent", "pings"), [("ckpool/0.9.9", 1), ("bmminer/2.0.0", 0)])
+def test_a_proxy_that_reads_its_first_job_with_what_comes_next_is_asked_for_its_version_at_once(
+    agent: str, pings: int
+) -> None:
+    """Its machines had no work until the next job, half a minute."""
+    miner = SessionStage().connect()
+    miner.ask("mining.subscribe", agent)
+    miner.ask("mining.authorize", miner.worker, "x")
+    heard = []
+    for _ in range(3):
+        miner.stage.advance(CHECK_S)
+        heard += miner.hear()
+    assert words(heard).split().count("get_version") == pings
+
+
 def test_bmminer_asks_for_several_versions_and_is_not_told_of_a_rejected_share() -> None:
     """cgminer and its children count an error, or a null result, to anything that is no share as rejected."""
     miner = SessionStage().mining()
