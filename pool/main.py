@@ -537,11 +537,12 @@ class Pool:
         )
 
     async def _conditions(self) -> tuple[Condition, ...]:
-        return self._readiness.conditions(await self._edges.figures(), self._edges.processes())
+        return await self._readiness.now(self._edges)
 
     async def _figures(self) -> Figures:
-        edges, routes, now_s = await self._edges.figures(), await self._edges.routes(), trio.current_time()
-        running_s, processes = now_s - self._started_s, self._edges.processes()
+        edges, routes = await self._edges.now()
+        now_s, processes = trio.current_time(), self._edges.processes()
+        running_s = now_s - self._started_s
         return Figures(
             running_s=running_s,
             job_age_s=running_s if edges.template_age_s is None else edges.template_age_s,

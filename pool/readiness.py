@@ -11,7 +11,8 @@ import msgspec
 import trio
 
 from pool.books.lease_watch import LeaseWatch
-from pool.edges.figures import EdgeFigures, ProcessFigures
+from pool.edges.edges import Edges
+from pool.edges.figures import NOBODY, EdgeFigures, ProcessFigures
 
 TEMPLATE_AGE_MAX_S: Final = 120.0  # they come every half minute: four in a row have not
 UNBOOKED_SAID_S: Final = 300.0  # the books take the journal once a minute
@@ -41,6 +42,11 @@ class Readiness:
 
     def __init__(self, lease: LeaseWatch, hub: Callable[[], HubLook] | None = None) -> None:
         self._lease, self._hub = lease, hub
+
+    async def now(self, edges: Edges) -> tuple[Condition, ...]:
+        """Those who serve miners are asked; not by a hub, where nobody waits for a site that hangs."""
+        figures = NOBODY if self._hub is not None else await edges.figures()
+        return self.conditions(figures, edges.processes())
 
     def conditions(self, edges: EdgeFigures, processes: ProcessFigures) -> tuple[Condition, ...]:
         """By what those who serve miners said just now."""

@@ -71,7 +71,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 async def figures_of(sources: Sources, site_map: SiteMap) -> Figures:
     """As of the map's last look."""
-    edges, routes = await sources.edges.figures(), await sources.edges.routes()
+    edges, routes = await sources.edges.now()
     age_s = edges.template_age_s
     said: dict[str, Any] = {
         "at_s": site_map.at_s,

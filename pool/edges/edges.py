@@ -12,7 +12,7 @@ import msgspec
 import structlog
 import trio
 
-from pool.edges.edge import Edge, MachineMet
+from pool.edges.edge import Edge, EdgeRoutes, MachineMet
 from pool.edges.figures import ALONE, EdgeFigures, ProcessFigures, added, merged
 from pool.edges.traces import EdgesTraces
 from pool.fleet.registry import UnlistedWorker
@@ -85,11 +85,16 @@ class Edges:
 
     async def routes(self) -> RouteStatus:
         """Each of their channels, and every order."""
-        routes = await self._each(lambda it: it.routes())
-        return RouteStatus(
-            upstreams=tuple(it for of in routes for it in of.upstreams),
-            orders=self._orders(added(of.misplaced for of in routes)),
-        )
+        return self._routes(await self._each(lambda it: it.routes()))
+
+    async def now(self) -> tuple[EdgeFigures, RouteStatus]:
+        """Both: one that hangs is waited for once. Prometheus gives up on who takes ten seconds."""
+
+        async def ask(it: Edge) -> tuple[EdgeFigures, EdgeRoutes]:
+            return await it.figures(), await it.routes()
+
+        said = await self._each(ask)
+        return merged([figures for figures, _ in said]), self._routes([routes for _, routes in said])
 
     async def mining(self) -> list[EdgeMining]:
         """Of each that answers. Who has not what is assigned, for whatever reason, is told now."""
@@ -171,6 +176,12 @@ class Edges:
     async def drain_status(self, edge: str | None = None) -> DrainStatus:
         """How far all of them are, or one. Raises RegistryError where that does not answer."""
         return await self._drained(lambda it: it.drain_status(), edge)
+
+    def _routes(self, of_each: Sequence[EdgeRoutes]) -> RouteStatus:
+        return RouteStatus(
+            upstreams=tuple(it for of in of_each for it in of.upstreams),
+            orders=self._orders(added(of.misplaced for of in of_each)),
+        )
 
     async def _drained(self, ask: Callable[[Edge], Awaitable[DrainStatus]], name: str | None) -> DrainStatus:
         if name is None:

@@ -88,10 +88,8 @@ async def collect(sources: Sources) -> Page:
     """All that is known now."""
     page = Page()
     sources.figures.want()
-    edges = sources.edges
-    moment = Moment(
-        sources=sources, edges=await edges.figures(), routes=await edges.routes(), power=await sources.power()
-    )
+    edges, routes = await sources.edges.now()
+    moment = Moment(sources=sources, edges=edges, routes=routes, power=await sources.power())
     for section in SECTIONS:
         section(page, moment)
         await trio.lowlevel.checkpoint()

@@ -22,6 +22,8 @@ from pool.books.edges.hub_copies import GivenUp, Here, check_booked, give_up
 from pool.books.edges.late import BOOK_LATE, Late
 from pool.books.edges.remote_edge import Standing
 from pool.books.edges.rows import EdgePlace, EdgeRecord
+from pool.books.edges.watch import State as EdgeState
+from pool.books.edges.watch import state_of
 from pool.chain.templates import HEIGHT_MAX
 from pool.fleet.registry_error import RegistryError
 from pool.people.roles import Role
@@ -85,7 +87,7 @@ class EdgeRetire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EdgeRow(msgspec.Struct, frozen=True, kw_only=True):
     """An edge. `part` of 256 of all numbers is its; `held` is why the books take nothing of it; the rest from
-    `have` on is what a running hub knows: record `have` of its journal is here, `booked` in the books."""
+    `state` on is what a running hub knows: record `have` of its journal is here, `booked` in the books."""
 
     id: int
     name: str
@@ -104,6 +106,7 @@ class EdgeRow(msgspec.Struct, frozen=True, kw_only=True):
     retired_at_s: int | None
     held: str | None
     held_at_s: int | None
+    state: EdgeState | UnsetType = UNSET
     have: int | UnsetType = UNSET
     booked: int | UnsetType = UNSET
     heard_age_s: float | UnsetType | None = UNSET
@@ -253,6 +256,7 @@ def _row(it: EdgeRecord, standing: dict[str, Standing]) -> EdgeRow:
     return msgspec.structs.replace(
         row,
         held=it.held or now.held,
+        state=state_of(now),
         have=now.have,
         booked=now.booked,
         heard_age_s=now.heard_age_s,

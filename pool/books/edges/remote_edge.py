@@ -58,6 +58,16 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     hub: str  # whose copies these are
     unbooked: bool  # the books take more of what is here, or may
 
+    @property
+    def silent_s(self) -> float:
+        """Since it was heard of, or since this hub waits for it."""
+        return self.here_age_s if self.heard_age_s is None else self.heard_age_s
+
+    @property
+    def unbooked_s(self) -> float:
+        """No share that is here and not in the books is older; 0: all that is here is booked."""
+        return self.booked_age_s if self.have > self.booked else 0.0
+
 
 class RemoteEdge:
     """One that has a journal, or had it: `over`. pool.books.journal.folding.Writer."""

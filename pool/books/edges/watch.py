@@ -98,6 +98,17 @@ class HubFigures(msgspec.Struct, frozen=True, kw_only=True):
 NO_HUB: Final = HubFigures()
 
 
+def state_of(it: Standing) -> State:
+    """What somebody has to see to first."""
+    if it.held is not None:
+        return "held"
+    if it.silent_s >= UNHEARD_S:
+        return "silent"
+    if it.waits is not None:
+        return "waits"
+    return "behind" if max(it.unbooked_s, it.here_age_s) >= OFFLINE_S else "serves"
+
+
 def no_edges() -> HubFigures:
     """Of a pool that keeps nobody's books but its own."""
     return NO_HUB
@@ -184,26 +195,15 @@ class EdgesWatch:
 
     def _figures(self, it: Standing, counted: Counted) -> RemoteFigures:
         now_s = self._wall_clock()
-        silent_s = trio.current_time() - self._began_s if it.heard_age_s is None else it.heard_age_s
-        unbooked_s = it.booked_age_s if it.have > it.booked else 0.0
-        state: State = "serves"
-        if it.held is not None:
-            state = "held"
-        elif silent_s >= UNHEARD_S:
-            state = "silent"
-        elif it.waits is not None:
-            state = "waits"
-        elif max(unbooked_s, it.here_age_s) >= OFFLINE_S:
-            state = "behind"
         return RemoteFigures(
             name=it.edge,
-            state=state,
+            state=state_of(it),
             why=it.held or it.waits,
-            silent_s=silent_s,
+            silent_s=it.silent_s,
             heard=it.heard_age_s is not None,
             unbooked=max(0, it.have - it.booked),
             unbooked_bytes=it.untaken_bytes,
-            unbooked_s=unbooked_s,
+            unbooked_s=it.unbooked_s,
             missing_s=it.here_age_s,
             moment_age_s=max(0.0, now_s - (it.moment_s or self._began_at_s)),
             beyond_s=None if it.beyond_at_s is None else max(0.0, now_s - it.beyond_at_s),

@@ -213,13 +213,11 @@ def _show(it: dict[str, Any], form: Form) -> None:
 
 
 def _in_words(it: dict[str, Any]) -> dict[str, Any]:
-    state = "has not begun" if it["writer"] is None else "serves"
+    state = it.get("state") or ("nobody knows: no hub runs here" if it["held"] is None else "held")
     if it["retired_at_s"] is not None:
         state = "retired"
-    elif it["held"] is not None:
-        state = "held"
-    elif it.get("waits") is not None:
-        state = "waits"
+    elif it["writer"] is None:
+        state = "has not begun"
     return {
         "state": state,
         "places": ", ".join([*it["tenants"], *it["containers"]]),

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,12 +11,16 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from pool.edges.edge import EdgeRoutes
 from pool.edges.edges import ANSWER_S, Edges, SiteProcess, merged_drain, merged_firmware, merged_unlisted
+from pool.edges.figures import NOBODY
 from pool.edges.traces import ANSWER_S as TRACE_ANSWER_S
 from pool.fleet.registry import UnlistedWorker
 from pool.fleet.registry_error import RegistryError
 from pool.questions import AnsweredWithError
+from pool.readiness import HubLook, Readiness
 from pool.routing.drain import DrainStatus
+from pool.routing.status import RouteStatus
 from stratum.miners.firmware import ORDERS_MAX, OTHER, Firmware, FirmwareBook
 from stratum.miners.traces.traces import (
     KEPT_BYTES_MAX,
@@ -98,6 +103,23 @@ async def test_one_that_hangs_keeps_the_answers_of_the_others_from_nobody(autoju
     answers = edges_of(EdgeThatKnows(find_unlisted=unlisted(5, "u")), EdgeThatHangs())
     assert await answers.find_unlisted("acme", "c01", "u") == unlisted(5, "u")
     assert trio.current_time() == ANSWER_S
+
+
+async def test_what_is_told_all_the_time_waits_once_for_one_that_hangs(autojump_clock: MockClock) -> None:
+    """Prometheus gives up on who takes ten seconds, and a page says that nothing is live after 15."""
+    answers = edges_of(
+        EdgeThatKnows(figures=NOBODY, routes=EdgeRoutes(upstreams=(), misplaced={7: 3})), EdgeThatHangs()
+    )
+    assert await answers.now() == (NOBODY, RouteStatus())
+    assert trio.current_time() == ANSWER_S
+
+
+async def test_a_hub_says_at_once_whether_it_is_ready_while_a_site_hangs(autojump_clock: MockClock) -> None:
+    lease = SimpleNamespace(held_s=trio.current_time(), books_away=False)
+    look = HubLook(node=True, nats=True, edges=1, heard=0)
+    conditions = await Readiness(cast(Any, lease), lambda: look).now(edges_of(EdgeThatHangs()))
+    assert {it.name: it.good for it in conditions} == dict.fromkeys(("node", "nats", "edges", "lease"), True)
+    assert trio.current_time() == 0
 
 
 async def test_one_that_answers_with_an_error_is_as_one_that_is_away() -> None:
