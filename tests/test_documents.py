@@ -11,6 +11,7 @@ import typer.main
 
 from pool.cli.main import app
 from pool.config import load_config
+from pool.messages.kinds import KINDS
 from pool.settings_tables import all_settings
 from tests.configuration_document import DOCUMENT as CONFIGURATION
 from tests.configuration_document import document
@@ -21,6 +22,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 COMMAND = re.compile(r"^ {4}(?:\.venv/bin/|/opt/angara/bin/|runuser -u angara -- )?angara (.*)$")
 FENCED = re.compile(r"^```sh[\w ]*\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`(?:\.venv/bin/)?angara ([a-z][a-z -]*?)(?=[`A-Z/]| -| \[)")
+SPAN = re.compile(r"`angara ([a-z](?!\S* \.\.\.)[^`]*)`")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
@@ -57,12 +59,27 @@ def test_every_command_can_be_typed(path: Path) -> None:
         )  # raises for an option that there is not
     for line in INLINE.findall(path.read_text()):
         command_of(line.split()[:2])
+    for line in SPAN.findall(path.read_text()):
+        command, words = command_of(line.split())
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        assert not {it for it in words if it.startswith("--")} - known, line
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(path: Path) -> None:
     links = [link for link in LINK.findall(path.read_text()) if "://" not in link]
     assert not [link for link in links if not (path.parent / link).exists()]
+
+
+def test_every_message_is_told_of_with_when_and_what_to_do() -> None:
+    text = (ROOT / "docs" / "messages.md").read_text()
+    told, to_do = (
+        text.split(f"\n## {title}\n")[1].split("\n## ")[0] for title in ("What is told", "What to do")
+    )
+    kinds = re.compile(r"`([a-z]+(?:-[a-z]+)*)`(?=[,|. ])")
+    rows = [line.split(" | ")[0] for line in told.splitlines() if line.startswith("| `")]
+    assert sorted(kinds.findall(" ".join(f"{row} |" for row in rows))) == sorted(KINDS)
+    assert not [kind for kind in KINDS if f"`{kind}`" not in to_do]
 
 
 def test_every_file_that_is_named_is_there() -> None:

@@ -49,12 +49,14 @@ def list_all(
     books: Books,
     form: ListForm,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
-    container: Annotated[str | None, typer.Option(help="Only this container's.")] = None,
+    container: Annotated[str | None, typer.Option(help="Only of TENANT.CONTAINER.")] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Only those without shares for 5 minutes.")
     ] = False,
 ) -> None:
     """Machines, by the order in which they were first seen."""
+    if container is not None and tenant is None and "." in container:
+        tenant, _, container = container.partition(".")  # a tenant's name has no dot
 
     def machines() -> Iterator[dict[str, Any]]:
         after = 0

@@ -1,6 +1,7 @@
 """Commands: the same through a running pool's socket and on the data directory without one."""
 
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -343,6 +344,26 @@ def test_a_unit_with_the_markup_of_a_table_is_listed_as_text(tmp_path: Path) -> 
         assert text in shown
     assert len([line for line in shown.splitlines() if "acme." in line]) == len(hostile)
     assert "[/x]" in angara(tmp_path, "worker", "show", "acme.[/].[/x]").output
+
+
+def test_machines_of_a_container_are_listed_by_the_name_that_messages_have(tmp_path: Path) -> None:
+    for name in ("acme", "zeta"):
+        ask_books(tmp_path, database_url(tmp_path), "regtest", "tenant.add", TenantAdd(name), "ann")
+    with closing(store_in(tmp_path)) as store, store.write() as connection:
+        for number in (1, 2):
+            of = {"tenant_id": number, "created_at_s": 0}
+            connection.execute(insert(containers).values(id=number, name="c0.1", **of))
+            row = {"tenant_id": number, "container_id": number, "first_seen_at_s": 0, "last_seen_at_s": 0}
+            connection.execute(insert(workers).values(unit="u1", **row))
+
+    def listed(*options: str) -> list[str]:
+        return re.findall(r"^\S+u1\b", angara(tmp_path, "worker", "list", *options).output, re.MULTILINE)
+
+    assert listed("--container", "zeta.c0.1") == ["zeta.c0.1.u1"]
+    assert listed("--tenant", "acme", "--container", "c0.1") == ["acme.c0.1.u1"]
+    assert (
+        "there is no tenant 'acmee'" in angara(tmp_path, "worker", "list", "--container", "acmee.c01").output
+    )
 
 
 async def test_figures_say_since_when_and_the_books_total_stands_beside_them(tmp_path: Path) -> None:
