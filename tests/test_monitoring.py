@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from pool.metrics.contract import METRICS
+from tests.test_documents import command_of
 
 MONITORING = Path(__file__).parent.parent / "monitoring"
 DASHBOARDS = sorted(MONITORING.glob("grafana/*.json"))
@@ -75,7 +76,19 @@ def test_every_alert_says_what_it_is_about_how_urgent_it_is_and_where_to_look() 
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "look"}, rule["alert"]
         known = set().union(*(LABELS.get(name, set()) for name in NAME.findall(rule["expr"])))
-        assert set(WORDS.findall(rule["annotations"]["summary"])) <= known, rule["alert"]
+        said = rule["annotations"]["summary"] + rule["annotations"]["look"]
+        assert set(WORDS.findall(said)) <= known, rule["alert"]
+
+
+def test_every_command_that_an_alert_names_can_be_typed() -> None:
+    """By who has been woken by it, as it stands there."""
+    looks = [WORDS.sub("NAME", rule["annotations"]["look"]) for rule in rules()]
+    lines = [line for look in looks for line in re.findall(r"\bangara ([^;)]+)", look)]
+    assert len(lines) > 20
+    for line in lines:
+        command, words = command_of(line.split())
+        known = {name for option in command.params for name in option.opts}
+        assert not {it for it in words if it.startswith("--")} - known, line
 
 
 def test_every_metric_is_on_a_dashboard_but_for_what_says_what_runs() -> None:
