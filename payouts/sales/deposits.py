@@ -30,7 +30,13 @@ from payouts.ledger import (
 )
 from payouts.sales.standing import DUST_SAT
 from payouts.schemas.money import ledger_transactions
-from payouts.schemas.sales import order_addresses, order_billing, order_deposits, order_deposits_seen
+from payouts.schemas.sales import (
+    order_addresses,
+    order_billing,
+    order_deposits,
+    order_deposits_seen,
+    order_invoices,
+)
 
 ADDRESSES_MAX: Final = 10_000  # of orders: a node's blocks are looked through for all of them
 # That are left out behind a restore: orders of a day whose addresses a book of before it does not know.
@@ -93,6 +99,17 @@ def address_of(connection: Connection, order_id: int) -> DepositAddress | None:
         given_at_s=row.given_at_s,
         given_by=row.given_by,
     )
+
+
+def address_on(connection: Connection, invoice: int) -> DepositAddress | None:
+    """What an invoice says to pay to, with the number that it is derived from. None: it says none."""
+    of = order_invoices.c
+    row = connection.execute(
+        select(of.order_id, of.address).where(of.number == invoice, of.address.is_not(None))
+    ).one_or_none()
+    if row is None or (given := address_of(connection, row.order_id)) is None:
+        return None
+    return msgspec.structs.replace(given, address=row.address)
 
 
 def give_address(

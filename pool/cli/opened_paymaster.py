@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 import trio
 
+from payouts.sales.deposits import DepositAddress
 from pool.admin.operators import caller_alone
 from pool.admin.payouts.commands import other_names
 from pool.chain.addresses import script_for
@@ -98,6 +99,17 @@ def wallets_of(books: Books, descriptors: Sequence[str]) -> list[PayoutWallet]:
                     "--descriptor: coins of that wallet are what buyers paid (payouts.deposit_descriptor)"
                 ) from None
     return wallets
+
+
+def see_that_it_is_ours(books: Books, it: DepositAddress) -> None:
+    """That the settings' descriptor gives that address: a buyer is told no other one, by a signature even,
+    whoever has written to the database. Raises BadConfig, BadWallet."""
+    treasury = treasury_of(books)
+    if treasury is None or treasury.deposit_address(it.position)[0] != it.address:
+        raise BadConfig(
+            f"{it.address} is not of the deposit_descriptor that the settings have: it was given by another"
+            " one, or somebody has written to the database. Have nobody pay there before you know which"
+        )
 
 
 def on_paymaster(

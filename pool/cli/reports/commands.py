@@ -235,6 +235,7 @@ def invoice_command(
     out: OutOption = None,
 ) -> None:
     """An invoice to the buyer of an order: its hours, their work and amounts, and when it is due."""
+    from payouts.sales.deposits import address_on
     from payouts.sales.invoices import invoice, proof_of
     from pool.cli.opened_books import proof_key_of
     from pool.cli.reports.books import books_read
@@ -243,7 +244,11 @@ def invoice_command(
     written = format_of(written, form)
     key = proof_key_of(books)
     with books_read(books) as connection:
-        made = invoice(connection, number)
+        made, given = invoice(connection, number), address_on(connection, number)
+    if given is not None and books.config is not None:
+        from pool.cli.opened_paymaster import see_that_it_is_ours
+
+        see_that_it_is_ours(books, given)
     write_report(invoice_document(made, None if key is None else proof_of(made, key)), written, out)
 
 

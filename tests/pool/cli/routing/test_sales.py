@@ -6,17 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from payouts.audit.verify import audit
 from payouts.sales.billing import Billing
+from payouts.sales.deposits import give_address
 from payouts.sales.terms import BillingTerms
+from payouts.schemas.sales import order_addresses, order_invoices
+from pool.books.book import bind
 from pool.cli.main import app
-from tests.fixtures.databases import store_in
+from pool.treasury.deposits import DepositAddresses
+from pool.treasury.settings import PayoutSettings
+from pool.treasury.wallet import PayoutWallet
+from tests.fixtures.databases import disarm, store_in
 from tests.histories.sales import Sale
 from tests.histories.statements import BOREALIS, DAY_S
+from tests.stages.payouts import Signer, private_descriptors
 from tests.stages.people import log_in
 
+DEPOSITS = Signer(*private_descriptors("wpkh", 7)).public()[0]
+SETTINGS = """
+[pool]
+network = "regtest"
+data_dir = "."
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+
+[[node]]
+name = "first"
+url = "http://127.0.0.1:1"
+user = "u"
+password = "p"
+
+[payouts]
+descriptor = "{receive}"
+change_descriptor = "{change}"
+deposit_descriptor = "{deposits}"
+"""
 TERMS = BillingTerms(billing=Billing.DAILY, due_days=3, stop_days=2)
 
 
@@ -84,6 +110,39 @@ def test_from_the_bill_to_the_payment_and_back(pool: tuple[Path, dict[str, tuple
     assert (owed["owed_sat"], owed["refunded_sat"]) == (0, 1_000)
     with closing(store_in(home)) as store, store.read() as connection:
         assert audit(connection).wrong is None
+
+
+def test_no_invoice_says_to_pay_to_an_address_that_is_not_of_the_settings(tmp_path: Path) -> None:
+    """The thief may write to the database alone. His address was on the next invoice, which the pool signed,
+    and what its buyer paid there was booked as paid: all of it; now 0 sat."""
+    receive, change = Signer(*private_descriptors("wpkh", 0)).public()
+    (tmp_path / "angara.toml").write_text(SETTINGS.format(receive=receive, change=change, deposits=DEPOSITS))
+    wallet = PayoutWallet(PayoutSettings(descriptor=receive, change_descriptor=change), "regtest")
+    with closing(store_in(tmp_path)) as store:
+        bind(store, "regtest")
+        sale = Sale(store, billing=TERMS, from_s=DAY_S, until_s=DAY_S + 400 * 86_400)
+        derive = DepositAddresses(DEPOSITS, "regtest", wallet).derive
+        with store.write() as connection:
+            given = give_address(connection, sale.blue.id, derive, by="ann", now_s=DAY_S).address
+        sale.mine(sale.borealis, 600, 9_000, worker=BOREALIS * 100, log2=20)
+        sale.settle(DAY_S + 86_400 + 90)
+        assert sale.issue(DAY_S + 86_400) == 1
+
+    def written(*where: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["report", "invoice", "1", *where])
+        return result.exit_code, result.output
+
+    settings = ("--config", str(tmp_path / "angara.toml"))
+    code, output = written(*settings)
+    assert (code, given in output) == (0, True), output
+    thief = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+    with closing(store_in(tmp_path)) as store, store.write() as connection:
+        disarm(connection)
+        connection.execute(update(order_addresses).values(address=thief, script="0014" + "11" * 20))
+        connection.execute(update(order_invoices).values(address=thief))
+    code, output = written(*settings)
+    assert (code, "is not of the deposit_descriptor that the settings have" in output) == (2, True), output
+    assert written("--data-dir", str(tmp_path))[0] == 0, "nobody signs it, and no settings are there"
 
 
 def test_terms_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
