@@ -63,7 +63,7 @@ def schedule(changes: Iterable[tuple[int, int, str]]) -> tuple[Payee, ...]:
     """Which address blocks pay from when, of changes (changed at, effective from, address), oldest first."""
     held: list[Payee] = []
     for changed_at_s, effective_at_s, address in changes:
-        while held and held[-1].from_s > changed_at_s:
+        while len(held) > 1 and held[-1].from_s > changed_at_s:  # the first stands, whom else is it to pay?
             held.pop()
         held.append(Payee(effective_at_s, address))
     return tuple(held[-SCHEDULE_MAX:])

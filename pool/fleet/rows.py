@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Table, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from payouts.book_time import book_time
-from payouts.ledger import open_accounts
+from payouts.ledger import balance_sat, open_accounts, payable
 from payouts.rates import BPS, MAX_MONEY_SAT, OrderCredit, Scheme, UpstreamRisk
 from payouts.schemas.many import among, bound, selected
 from payouts.schemas.money import containers, sites, tenant_addresses, tenant_terms, tenants, workers
@@ -387,7 +387,8 @@ def terms_of(view: TenantView) -> TenantTerms:
 def set_address(
     connection: Connection, name: str, address: str, *, network: str, by: str, now_s: int
 ) -> TenantView:
-    """A new payout address; after the first one, it is held back for 72 hours. Raises RegistryError."""
+    """A new payout address. It is held back for 72 hours, but for the first one of who is owed nothing yet.
+    Raises RegistryError."""
     tenant = find_tenant(connection, name)
     try:
         script_for(address, network)
@@ -395,7 +396,8 @@ def set_address(
         raise RegistryError(str(error)) from None
     if tenant.address != address:
         now_s = book_time(connection, now_s)
-        hold_s = ADDRESS_HOLD_S if tenant.address is not None else 0
+        owed = tenant.address is not None or balance_sat(connection, payable(tenant.id)) > 0
+        hold_s = ADDRESS_HOLD_S if owed else 0
         connection.execute(
             insert(tenant_addresses).values(
                 tenant_id=tenant.id,

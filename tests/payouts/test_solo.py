@@ -70,6 +70,14 @@ def test_the_first_address_holds_at_once_and_another_one_when_its_time_has_come(
     assert address_at((), 10) is None
 
 
+def test_a_first_address_that_is_held_back_from_payouts_is_no_way_for_another_to_hold_at_once() -> None:
+    changes = [(number * 10, number * 10 + ADDRESS_HOLD_S, name) for number, name in enumerate("abc")]
+    for known, due in ((1, "a"), (2, "b"), (3, "c")):
+        held = schedule(changes[:known])
+        assert address_at(held, ADDRESS_HOLD_S) == "a"
+        assert address_at(held, known * 10 + ADDRESS_HOLD_S) == due
+
+
 @given(st.lists(st.integers(1, 2 * ADDRESS_HOLD_S), max_size=8), st.integers(0, 20 * ADDRESS_HOLD_S))
 def test_an_address_never_holds_before_it_stood_for_72_hours(gaps_s: list[int], now_s: int) -> None:
     """Whatever a thief changes and changes back: it is paid only what stood for so long when it was due."""

@@ -3,6 +3,8 @@
 import pytest
 from sqlalchemy import select
 
+from payouts.batches.plan import plan
+from payouts.ledger import Kind, PoolAccount, Transaction, Transfer, payable, post
 from payouts.rates import Scheme
 from payouts.schemas.money import tenant_addresses, tenant_terms
 from pool.books.store import Store
@@ -23,6 +25,7 @@ from pool.fleet.rows import (
 )
 from stratum.miners.contracts import Admitted, Refusal
 from tests.fakes.owners import ConnectionFrom
+from tests.stages.payouts import script_of
 
 NOW_S = 1_700_000_000
 TERMS = TenantTerms(scheme=Scheme.PPS, fee_bps=200, payout_minimum_sat=1_000_000)
@@ -159,6 +162,22 @@ def test_an_address_change_is_held_back_for_72_hours_the_first_one_is_not(store:
         assert changed.address_effective_at_s == NOW_S + 60 + ADDRESS_HOLD_S
         history = connection.execute(select(tenant_addresses.c.changed_by).order_by(tenant_addresses.c.id))
         assert history.scalars().all() == ["ann", "bob"]
+
+
+@pytest.mark.sqlite_suffices
+def test_so_is_the_first_one_of_who_is_owed_something_by_then(store: Store) -> None:
+    """The thief may set addresses, and does so for a tenant that never gave one: all that it was owed was
+    his by the next batch; now 0 sat, for those who are told have three days."""
+    with store.write() as connection:
+        tenant = add_tenant(connection, "acme", TERMS, by="ann", now_s=NOW_S)
+        owed = Transfer(PoolAccount.PPS_EXPENSE.value, payable(tenant.id), 1_700_001)
+        work = Transaction(key="work", kind=Kind.SETTLEMENT, memo="work", transfers=(owed,))
+        post(connection, work, NOW_S)
+        first = set_address(connection, "acme", P2WPKH, network="regtest", by="eve", now_s=NOW_S)
+        assert first.address_effective_at_s == NOW_S + ADDRESS_HOLD_S
+        assert plan(connection, NOW_S, script_of, 0).items == ()
+        (paid,) = plan(connection, NOW_S + ADDRESS_HOLD_S, script_of, 0).items
+        assert paid.amount_sat == 1_700_001
 
 
 @pytest.mark.sqlite_suffices
