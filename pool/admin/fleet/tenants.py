@@ -200,7 +200,7 @@ def tenant_state(connection: Connection, subject: str) -> State:
 
 
 def held_by_the_books(was: State) -> bool:
-    """An address that replaces another holds after 72 hours; a first one at once."""
+    """An address that replaces another holds after 72 hours; a first one may hold at once."""
     return was is not None and was["address"] is not None
 
 
