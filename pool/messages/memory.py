@@ -61,7 +61,7 @@ class MemoryFile:
             draft.replace(self._path)
         except OSError as error:
             if not self._failed:
-                log.error("messages_not_remembered", reason=str(error))
+                log.error("messages_not_remembered", reason=error.strerror or str(error))
             self._failed = True
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
