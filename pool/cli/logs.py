@@ -13,11 +13,12 @@ import structlog
 from pool.log_lines import LogLines, in_shape
 
 
-def set_up_logs(*, verbose: bool = False, process: int | None = None) -> None:
-    """Once in a process: who asks for more with --verbose asks first. `process` is which of several it is:
-    each of its lines says so."""
+def set_up_logs(*, verbose: bool = False, quiet: bool = False, process: int | None = None) -> None:
+    """Once in a process: who asks for more with --verbose asks first. `quiet`: of a command that says in
+    words what goes wrong. `process` is which of several it is: each of its lines says so."""
     if structlog.is_configured():
         return
+    level = logging.DEBUG if verbose else logging.CRITICAL if quiet else logging.INFO
     renderer = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.LogfmtRenderer()
     )
@@ -26,7 +27,7 @@ def set_up_logs(*, verbose: bool = False, process: int | None = None) -> None:
         return said if process is None else {"process": process, **said}
 
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         processors=[
             LogLines(),

@@ -107,8 +107,10 @@ def hub(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def check(form: ShowForm, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the settings, the addresses, the book and every node: what is wrong, in words."""
     from pool.check import Finding, check_pool
+    from pool.cli.logs import set_up_logs
     from pool.config import load_config
 
+    set_up_logs(quiet=True)
     findings: list[Finding] = []
 
     async def check_all() -> None:

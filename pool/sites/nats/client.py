@@ -337,6 +337,8 @@ class Client:
             async with asyncio.timeout(CONNECT_S):
                 await self._connect(speaker, url, lost)
             await self._until_lost(speaker, url, lost)
+        except nats.errors.NoServersError:
+            pass  # why not the only one that it was given, has been told
         except Exception as error:
             self._tell(error, url)
         finally:
@@ -447,7 +449,7 @@ async def _ended(subscribed: Any) -> None:
 
 
 def _words(error: BaseException) -> str:
-    said = str(error) or type(error).__name__
+    said = str(getattr(error, "strerror", None) or error) or type(error).__name__
     if "authorization violation" in said.lower():
         return "the server does not know this key: is its public half in the server's settings?"
     return said[:WORDS_CHARS_MAX]

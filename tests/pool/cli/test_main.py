@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from pool.cli.main import app
 from stratum import _engine
 from tests.fixtures.databases import store_in
+from tests.fixtures.held_ports import held_port
 
 ANGARA = [sys.executable, "-c", "from pool.cli.main import main; main()"]
 PATIENCE_S = 120  # a safety net
@@ -337,6 +338,20 @@ def test_check_finds_everything_that_is_wrong_at_once(node: tuple[str, Path], tm
         "BAD  node third: there is no cookie file",
     ):
         assert words in result.output
+
+
+def test_check_of_nats_servers_that_are_away_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And not in the lines of a log, of each attempt."""
+    monkeypatch.setattr("pool.check.CHECK_TIMEOUT_S", 2.0)
+    assert angara("nats", "key", tmp_path / "edge.nk").exit_code == 0
+    with held_port() as nobody:
+        port = nobody.getsockname()[1]
+        edge = f'[edge]\nname = "north"\nnats = ["nats://127.0.0.1:{port}"]\nkey_file = "edge.nk"'
+        result = angara("check", "-c", settings(tmp_path, NOBODY, more=edge))
+    assert re.search(r"BAD  nats: (Connect call failed|no answer within)", result.output), result.output
+    assert "event=" not in result.output
 
 
 def test_check_of_a_node_on_another_chain(node: tuple[str, Path], tmp_path: Path) -> None:

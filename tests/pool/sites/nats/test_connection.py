@@ -175,6 +175,16 @@ async def test_without_a_server_whoever_publishes_is_told_at_once(seed: Path) ->
         await connection.publish("angara.x", b"")
 
 
+async def test_why_a_server_is_not_connected_is_said_and_not_that_none_is(seed: Path) -> None:
+    connection = Connection(Access(urls=("nats://127.0.0.1:1",), name="hub", seed=seed))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(connection.run)
+        for _ in range(6):
+            await connection.changed()
+            assert connection.state.error == "Connect call failed ('127.0.0.1', 1)"
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_reads_slowly_loses_messages_and_nothing_else(nats_server: NatsServer) -> None:
     async with (
         connected(nats_server, "hub", "hub") as (says, hears),
