@@ -5,9 +5,9 @@ wallet is taken for no payout, and what a buyer is said to have paid is booked, 
 or what he paid too much is given back. (A payout batch is a proposal of its own: who drafts it does not
 approve it.) What is confirmed is done in the same transaction of the database, by the caller.
 
-Invariants: who confirms is another person than who proposed, as his act says (`rows.Act.may_be`); a proposal
-is confirmed once; the same proposal of the same person is there once. Nothing is withdrawn: what nobody
-confirms within OPEN_S has no effect any more, by the time of the book, which does not step back.
+Invariants: who confirms is another person than who proposed, as his act says (`rows.Act.is_alone_beside`);
+a proposal is confirmed once; the same proposal of the same person is there once. Nothing is withdrawn: what
+nobody confirms within OPEN_S has no effect any more, by the time of the book, which does not step back.
 
 Must not know: how what is proposed is done.
 """
@@ -109,7 +109,7 @@ def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, ac
         return True
     book_time(connection, act.at_s)
     for proposal in open_proposals(connection, kind, subject):
-        if not act.may_be(proposal.proposed_by):
+        if not act.is_alone_beside(proposal.proposed_by):
             confirm(connection, proposal, act)
             return True
     propose(connection, kind, subject, why, act)
@@ -135,7 +135,7 @@ def confirmable(connection: Connection, number: int, act: Act) -> Proposal:
         raise ProposalError(
             f"proposal {number} is over: nobody confirmed it within {OPEN_S // 86_400} days; propose it anew"
         )
-    if act.may_be(proposal.proposed_by):
+    if act.is_alone_beside(proposal.proposed_by):
         raise ProposalError(
             f"{act.by} cannot confirm what {proposal.proposed_by} proposed: somebody else has to"
         )

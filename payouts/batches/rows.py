@@ -42,26 +42,34 @@ DETAIL_CHARACTERS_MAX = 400
 
 class Act(msgspec.Struct, frozen=True):
     """Who does something, and when. `also`: other names that may be the same person's, as far as is known
-    of users and accounts. They are asked for what is in the books when it is written, not before."""
+    of users and accounts; `gone`: names of who has no say any more. They are asked for what is in the books
+    when it is written, not before."""
 
     by: str
     at_s: int
     also: Container[str] = frozenset()
+    gone: Container[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not is_name(self.by):
             raise BatchError(f"{self.by!r:.80} is not a person's name")
 
     def may_be(self, name: str) -> bool:
-        """Whether who does it is no second person beside that one."""
+        """Whether who does it may be that one."""
         return same_person(self.by, name) or name in self.also
 
+    def is_alone_beside(self, name: str) -> bool:
+        """Whether who does it is no second person beside what that one said."""
+        return self.may_be(name) or name in self.gone
 
-def act_of_person(by: str, at_s: int, also: Container[str] = frozenset()) -> Act:
+
+def act_of_person(
+    by: str, at_s: int, also: Container[str] = frozenset(), gone: Container[str] = frozenset()
+) -> Act:
     """That a person does something: nobody is called as what the books do by themselves."""
     if same_person(by, CHAIN):
         raise BatchError(f"{by!r:.80} is not a person's name: the books themselves do what the chain says")
-    return Act(by, at_s, also)
+    return Act(by, at_s, also, gone)
 
 
 def move(connection: Connection, batch: Batch, state: State) -> None:

@@ -69,7 +69,9 @@ def approve(connection: Connection, batch_id: int, digest_hex: str, fee_cap_sat:
         raise BatchError(f"batch {batch_id} has another digest: look at it again")
     if not 0 < fee_cap_sat <= AMOUNT_SAT_MAX:
         raise BatchError(f"{fee_cap_sat} sat is no fee cap")
-    if act.may_be(batch.created_by):
+    # Who drafted what a signer has may have left since: it can be called off no more, and its fee be too low.
+    alone = act.is_alone_beside if _nobody_has(batch) else act.may_be
+    if alone(batch.created_by):
         raise BatchError(
             f"{batch.created_by} drafted batch {batch_id}, {act.by} cannot be the second person: "
             "somebody else has to approve it"

@@ -215,7 +215,7 @@ def _say(connection: Connection, entry: Entry, why: str, act: Act) -> Said:
     kind = ProposalKind(entry.kind.value)
     book_time(connection, act.at_s)
     for proposal in open_proposals(connection, kind, entry.subject):
-        if not act.may_be(proposal.proposed_by):
+        if not act.is_alone_beside(proposal.proposed_by):
             return _book(connection, entry, confirmable(connection, proposal.id, act), act)
     made = propose(connection, kind, entry.subject, why, act)
     return Said(proposal=made.id, proposed_by=made.proposed_by, amount_sat=entry.amount_sat)

@@ -14,7 +14,7 @@ import trio
 
 from payouts.sales.deposits import DepositAddress
 from pool.admin.operators import caller_alone
-from pool.admin.payouts.commands import other_names
+from pool.admin.payouts.commands import names_beside
 from pool.chain.addresses import script_for
 from pool.cli.books import Books
 from pool.cli.opened_books import opened_to_write, settings_of
@@ -127,7 +127,7 @@ def on_paymaster(
         if says:
             policy.check_person(caller)
         with store.read() as connection:
-            also = other_names(connection, caller, policy)
+            beside = names_beside(connection, caller, policy)
         return treasury.lend(
-            PayoutBooks(store, lambda: int(time.time()), also), lambda it: job(it, caller.name)
+            PayoutBooks(store, lambda: int(time.time()), *beside), lambda it: job(it, caller.name)
         )

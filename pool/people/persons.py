@@ -6,7 +6,7 @@ Where two persons are needed, these are one:
     a user, and that account    where the account that is his is recorded by its own name
     users of one account        the next one after the first was suspended
 
-Whoever is suspended, or may pay no more, has said nothing: beside what is in his name nobody is a second one.
+Whoever is suspended, or may pay no more, is `gone`: beside what is in his name nobody is a second one.
 So two persons are two users, or a user and somebody on the host; a name of before there were users is the
 host's, unless it is a user's. Where four eyes are asked for (`two_users`), two persons are two users: whoever
 is somebody on the host may be a user as well, which nothing here can know.
@@ -50,11 +50,21 @@ class Persons:
             his = self._marks(self._by_id[caller.user_id]) | frozenset(besides)
         return _Names(self, his)
 
+    @property
+    def gone(self) -> Container[str]:
+        """The names of who has said nothing, as it were."""
+        return _Gone(self)
+
     def share(self, his: frozenset[Hashable], name: str) -> bool:
         """Whether whose marks these are may be called that."""
-        if self._has_no_say(name) or (self._two_users and self._may_be_the_hosts(name)):
+        if self._two_users and self._may_be_the_hosts(name):
             return True
         return not his.isdisjoint(self._marks_of_name(name))
+
+    def is_gone(self, name: str) -> bool:
+        """Whether it is the name of a user, and of none who may pay at this moment."""
+        users = () if name in self._hosts else self._by_name.get(folded(name), ())
+        return bool(users) and not any(it.status == ACTIVE and it.role in MAY_PAY for it in users)
 
     def _marks_of_name(self, name: str) -> frozenset[Hashable]:
         users = self._by_name.get(folded(name), ())
@@ -62,11 +72,6 @@ class Persons:
         if self._may_be_the_hosts(name):
             marks |= self._marks_of_account(name) | {THE_HOST}
         return marks
-
-    def _has_no_say(self, name: str) -> bool:
-        """Whether it is the name of a user, and of none who may pay at this moment."""
-        users = () if name in self._hosts else self._by_name.get(folded(name), ())
-        return bool(users) and not any(it.status == ACTIVE and it.role in MAY_PAY for it in users)
 
     def _may_be_the_hosts(self, name: str) -> bool:
         return name in self._hosts or folded(name) not in self._by_name
@@ -96,3 +101,13 @@ class _Names(Container[str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._persons.share(self._his, name)
+
+
+class _Gone(Container[str]):
+    """Of those who have no say."""
+
+    def __init__(self, persons: Persons) -> None:
+        self._persons = persons
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._persons.is_gone(name)

@@ -1,6 +1,6 @@
 """The books as the payout commands use them: one function, one transaction, in a worker thread.
 
-One person's: `also` are other names that may be his.
+One person's: `also` are other names that may be his, `gone` those of who has no say any more.
 
 Invariant: a write is committed when it returns; whatever it answers is lost when the process dies after
 that, so everything that is written can be found again.
@@ -33,11 +33,16 @@ class PayoutBooks:
     """A store, and the clock that its rows are dated by."""
 
     def __init__(
-        self, store: Transactions, clock: Callable[[], int], also: Container[str] = frozenset()
+        self,
+        store: Transactions,
+        clock: Callable[[], int],
+        also: Container[str] = frozenset(),
+        gone: Container[str] = frozenset(),
     ) -> None:
         self._store = store
         self._clock = clock
         self._also = also
+        self._gone = gone
 
     def now_s(self) -> int:
         """Unix seconds."""
@@ -45,7 +50,7 @@ class PayoutBooks:
 
     def act(self, by: str) -> Act:
         """That a person does something now."""
-        return act_of_person(by, self._clock(), self._also)
+        return act_of_person(by, self._clock(), self._also, self._gone)
 
     async def read(
         self,

@@ -175,7 +175,7 @@ def payout_accept(desk: OperatorDesk, it: PayoutAccept) -> Accepted:
                 f" `angara payout reconcile --accept {it.txid}`"
             )
         act = act_of(desk, connection)
-        if all(act.may_be(proposal.proposed_by) for proposal in said):
+        if all(act.is_alone_beside(proposal.proposed_by) for proposal in said):
             raise RegistryError(f"{said[0].proposed_by} said so, {desk.by} is no second person beside that")
         agree(connection, ProposalKind.NO_PAYOUT, it.txid, SAID, act)
 
@@ -236,18 +236,20 @@ def act_of(desk: OperatorDesk, connection: Connection) -> Act:
     """What whoever gives the command does now: he is no second person beside himself, under whatever name.
     Raises RegistryError for who is nobody in particular, where two persons agree."""
     desk.policy.check_person(desk.caller)
-    return act_of_person(desk.by, wall_s(), other_names(connection, desk.caller, desk.policy))
+    return act_of_person(desk.by, wall_s(), *names_beside(connection, desk.caller, desk.policy))
 
 
-def other_names(connection: Connection, caller: Caller, policy: Approval) -> Container[str]:
-    """The names that may be the caller's too; where four eyes are asked for his puppets' as well, and whose
-    puppet he may be."""
+def names_beside(
+    connection: Connection, caller: Caller, policy: Approval
+) -> tuple[Container[str], Container[str]]:
+    """The names that may be the caller's too, where four eyes are asked for his puppets' as well, and whose
+    puppet he may be; and those of who has no say any more."""
     four_eyes = policy.people > 1
     persons = Persons(list_users(connection), host_names(), two_users=four_eyes)
     if caller.user_id is None or not four_eyes:
-        return persons.also_known_as(caller)
+        return persons.also_known_as(caller), persons.gone
     makers = Makers(connection, time_of_book(connection, wall_s()))
-    return persons.also_known_as(caller, makers.one_with(caller.user_id, caller.token))
+    return persons.also_known_as(caller, makers.one_with(caller.user_id, caller.token)), persons.gone
 
 
 @contextmanager
@@ -285,8 +287,8 @@ def _with_paymaster(desk: OperatorDesk, job: Callable[[Paymaster], Awaitable[_Re
             "there is no [payouts] here: it takes the settings, with a descriptor and a change_descriptor"
             " (where no pool runs, give --config)"
         )
-    also = desk.read(partial(other_names, caller=desk.caller, policy=desk.policy))
-    return desk.paying.lend(PayoutBooks(_Recorded(desk), wall_s, also), job)
+    beside = desk.read(partial(names_beside, caller=desk.caller, policy=desk.policy))
+    return desk.paying.lend(PayoutBooks(_Recorded(desk), wall_s, *beside), job)
 
 
 COMMANDS: Final[Commands] = {

@@ -213,6 +213,22 @@ def test_what_a_signer_has_gets_a_higher_cap_though_a_payee_has_another_address_
     treasury.do(give, 1, 2, ANN)
 
 
+def test_what_a_signer_has_gets_a_higher_cap_though_who_drafted_it_has_left(
+    treasury: Treasury,
+) -> None:
+    """It cannot be called off, and nobody else will ever have drafted it. What no signer has can."""
+    treasury.bring_to(State.PSBT)
+    digest_hex, bob = treasury.batch().digest, Act(BOB.by, NOW_S, gone=frozenset({ANN.by}))
+    with pytest.raises(BatchError, match="somebody else has to approve it"):
+        treasury.do(approve, 1, digest_hex, CAP_SAT + 1, bob)
+    treasury.do(give, 1, 1, BOB)
+    for ann in (ANN, Act("petra", NOW_S, also=frozenset({ANN.by}))):
+        with pytest.raises(BatchError, match="somebody else has to approve it"):
+            treasury.do(approve, 1, digest_hex, CAP_SAT + 1, ann)
+    treasury.do(approve, 1, digest_hex, CAP_SAT + 1, bob)
+    assert treasury.batch().fee_cap_sat == CAP_SAT + 1
+
+
 def test_what_is_paid_to_whom_cannot_be_changed(treasury: Treasury) -> None:
     treasury.bring_to(State.DRAFT)
     for statement in (
