@@ -102,13 +102,19 @@ def address_of(connection: Connection, order_id: int) -> DepositAddress | None:
 
 
 def address_on(connection: Connection, invoice: int) -> DepositAddress | None:
-    """What an invoice says to pay to, with the number that it is derived from. None: it says none."""
+    """What an invoice says to pay to, with the number that it is derived from. None: it says none. Raises
+    LedgerError."""
     of = order_invoices.c
     row = connection.execute(
         select(of.order_id, of.address).where(of.number == invoice, of.address.is_not(None))
     ).one_or_none()
-    if row is None or (given := address_of(connection, row.order_id)) is None:
+    if row is None:
         return None
+    if (given := address_of(connection, row.order_id)) is None:
+        raise LedgerError(
+            f"invoice {invoice} says to pay to {row.address}, and its order was given no address: somebody"
+            " has written to the database. Have nobody pay there"
+        )
     return msgspec.structs.replace(given, address=row.address)
 
 

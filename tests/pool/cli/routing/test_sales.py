@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from typer.testing import CliRunner
 
 from payouts.audit.verify import audit
@@ -143,6 +143,11 @@ def test_no_invoice_says_to_pay_to_an_address_that_is_not_of_the_settings(tmp_pa
     code, output = written(*settings)
     assert (code, "is not of the deposit_descriptor that the settings have" in output) == (2, True), output
     assert written("--data-dir", str(tmp_path))[0] == 0, "nobody signs it, and no settings are there"
+    with closing(store_in(tmp_path)) as store, store.write() as connection:
+        disarm(connection)
+        connection.execute(delete(order_addresses))
+    code, output = written(*settings)
+    assert (code, "its order was given no address" in output) == (2, True), output
 
 
 def test_terms_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
