@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, insert, select
 
 from payouts.batches.rows import Act
 from payouts.book_time import book_time, latest_s
@@ -76,8 +76,7 @@ def open_proposals(connection: Connection, kind: ProposalKind, subject: str) -> 
         .where(
             proposals.c.kind == kind.value,
             proposals.c.subject == subject,
-            confirmations.c.proposal_id.is_(None),
-            not_over(latest_s(connection)),
+            is_open(latest_s(connection)),
         )
         .order_by(proposals.c.id)
     )
@@ -89,15 +88,16 @@ def all_open(connection: Connection) -> tuple[Proposal, ...]:
     numbers = connection.scalars(
         select(proposals.c.id)
         .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
-        .where(confirmations.c.proposal_id.is_(None), not_over(latest_s(connection)))
+        .where(is_open(latest_s(connection)))
         .order_by(proposals.c.id)
     )
     return tuple(_open(connection, number) for number in numbers.all())
 
 
-def not_over(now_s: int) -> ColumnElement[bool]:
-    """Of a row of proposals: whether it may still be confirmed at that time of the book."""
-    return proposals.c.proposed_at_s > now_s - OPEN_S
+def is_open(now_s: int) -> ColumnElement[bool]:
+    """Of a row of proposals, with its confirmation if it has one: whether it may still be confirmed at that
+    time of the book."""
+    return and_(confirmations.c.proposal_id.is_(None), proposals.c.proposed_at_s > now_s - OPEN_S)
 
 
 def agree(connection: Connection, kind: ProposalKind, subject: str, why: str, act: Act) -> bool:

@@ -26,7 +26,7 @@ from payouts.batches.proposals import (
     ProposalKind,
     confirm,
     confirmable,
-    not_over,
+    is_open,
     open_proposals,
     propose,
 )
@@ -195,11 +195,7 @@ def waiting_of(connection: Connection, order_id: int) -> tuple[int, ...]:
     rows = connection.execute(
         select(proposals.c.id, proposals.c.kind, proposals.c.subject)
         .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
-        .where(
-            proposals.c.kind.in_(kinds),
-            confirmations.c.proposal_id.is_(None),
-            not_over(latest_s(connection)),
-        )
+        .where(proposals.c.kind.in_(kinds), is_open(latest_s(connection)))
         .order_by(proposals.c.id)
     )
     own = {str(order_id)}

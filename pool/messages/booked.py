@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from payouts.batches.proposals import not_over
+from payouts.batches.proposals import is_open
 from payouts.batches.schema import payout_batches, payout_items
 from payouts.schemas.money import (
     blocks,
@@ -275,7 +275,7 @@ def _proposals(connection: Connection, now_s: int) -> list[WaitingLook]:
     query = (
         select(proposals)
         .outerjoin(confirmations, confirmations.c.proposal_id == proposals.c.id)
-        .where(confirmations.c.proposal_id.is_(None), not_over(time_of_book(connection, now_s)))
+        .where(is_open(time_of_book(connection, now_s)))
         .order_by(proposals.c.id.desc())
         .limit(NEWS_MAX)
     )
