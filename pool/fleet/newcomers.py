@@ -218,7 +218,7 @@ class Newcomers:
 
     def _add(self, name: Name, agent: str, now_s: int, kept: int | None) -> Newcomer:
         number = kept or (self._free.pop() if self._free else self._numbers.take())
-        if number >= len(self._mask):
+        if number + 1 >= len(self._mask):  # the last one is nobody's: it stands for all above it
             self._mask = np.concatenate((self._mask, np.zeros(number, dtype=bool)))
         if now_s != self._second:
             self._second = now_s

@@ -3,6 +3,7 @@
 import struct
 import tracemalloc
 
+import numpy as np
 import pytest
 from sqlalchemy import func, select
 
@@ -285,3 +286,14 @@ async def test_the_rejected_shares_of_a_worker_are_a_row_by_verdict_whatever_the
             select(tally_minutes.c.rate_id, tally_minutes.c.verdict, tally_minutes.c.shares)
         ).all()
     assert sorted(tuple(row) for row in rows) == [(0, Verdict.LOW_DIFFICULTY, 96), (1, Verdict.ACCEPTED, 1)]
+
+
+def test_whoever_has_a_number_above_all_newcomers_is_none_of_them() -> None:
+    """Others give numbers too: those of machines that another site has named. Who is taken for a newcomer and
+    is none has shares that are acknowledged, and in no batch."""
+    door = Door()
+    for at in range(6_000):
+        number = door.say("u1", ConnectionFrom(f"10.{at // 60_000}.{at // 250}.{at % 250}"), tenant=at)
+        assert isinstance(number, int)
+        found = door.newcomers.among(np.array([number, number + 1, 2 * number, 1 << 20]))
+        assert found.tolist() == [True, False, False, False]
