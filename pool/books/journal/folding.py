@@ -273,16 +273,13 @@ class Folding:
     async def _note_machines(self, window: Window, taker: Taker) -> None:
         """When the workers of a window were seen, and at what difficulty they start again."""
         mined: list[Mined] = await trio.to_thread.run_sync(lambda: list(taker.mined(window)))
-        stale: set[int] = set()
+        stale: dict[int, int] = {}
         for at in range(0, len(mined), MACHINES_AT_ONCE):
             stale |= self._changed(mined[at : at + MACHINES_AT_ONCE])
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # from here on it may be removed
         now_s, numbers = int(self._wall_clock()), sorted(stale)
         for at in range(0, len(numbers), ROWS_MAX):
-            rows = [
-                (number, now_s, self._registry.remembered_log2(number))
-                for number in numbers[at : at + ROWS_MAX]
-            ]
+            rows = [(number, now_s, stale[number]) for number in numbers[at : at + ROWS_MAX]]
             await self._in_thread(self._write_seen, rows)
             self.on_noted(numbers[at : at + ROWS_MAX])
             await trio.sleep(STEP_PAUSE_S)
@@ -292,9 +289,9 @@ class Folding:
             tallies = await trio.to_thread.run_sync(source.taker.tallies, window)
             self.on_booked(source.writer, tallies)
 
-    def _changed(self, seen: Iterable[Mined]) -> set[int]:
-        """Of the workers seen mining those whose row is out of date."""
-        now_s, stale = int(self._wall_clock()), set()
+    def _changed(self, seen: Iterable[Mined]) -> dict[int, int]:
+        """Of the workers seen mining those whose row is out of date, and where they start again."""
+        now_s, stale = int(self._wall_clock()), dict[int, int]()
         for it in seen:
             if it.worker not in self._registry.workers:
                 continue  # removed since
@@ -303,7 +300,7 @@ class Folding:
             before = self._seen.get(it.worker, (self._begun_s + it.worker) // SEEN_S)
             if news or span != before:
                 self._seen[it.worker] = span
-                stale.add(it.worker)
+                stale[it.worker] = self._registry.remembered_log2(it.worker)
         return stale
 
     def _write_seen(self, rows: list[tuple[int, int, int]]) -> None:

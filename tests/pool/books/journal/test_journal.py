@@ -201,6 +201,25 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.sqlite_suffices
+async def test_a_machine_that_is_removed_while_its_shares_are_folded_stops_no_pool(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two machines that are looked at, a command has its turn."""
+    monkeypatch.setattr(folding, "MACHINES_AT_ONCE", 1)
+    gone, *others = (booked.worker(f"acme.c01.u{number}") for number in range(3))
+    for worker in (gone, *others):
+        await booked.journal.commit(tally(worker, booked.epoch, 17))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(booked.folding.fold)
+        while booked.registry.workers[gone].difficulty_log2 is None:
+            await trio.lowlevel.checkpoint()
+        booked.registry.remove_workers([gone])
+    with booked.store.read() as connection:
+        noted = connection.execute(select(workers.c.id, workers.c.difficulty_log2)).all()
+    assert {row.id: row.difficulty_log2 for row in noted} == dict.fromkeys((gone, *others), 17)
+
+
 async def test_what_is_not_folded_yet_is_known_with_its_age(
     booked: JournalOnStore, autojump_clock: trio.testing.MockClock
 ) -> None:
