@@ -13,6 +13,7 @@ Everything blocks, one call at a time. Must not know: databases, how frames come
 """
 
 import threading
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -111,10 +112,12 @@ class Inbox:
 
     @property
     def untaken_bytes(self) -> int:
-        """Of files that have records which the books have not."""
+        """Of files that have records which the books have not. Any thread may ask: others add files, and
+        remove them, meanwhile."""
         if self.have.number <= self.booked.number:
             return 0
-        return self.size_bytes - sum(self._sizes[first] for first in self._gone_with(self.booked.number))
+        sizes = self._sizes.copy()
+        return sum(sizes.values()) - sum(sizes[first] for first in _gone_with(sizes, self.booked.number))
 
     def receive(self, data: bytes) -> Received:
         """Take frames, in any order, and return when what fits is on disk. Raises InboxUnusable, and then has
@@ -134,7 +137,7 @@ class Inbox:
         gone = []
         with self._turn:
             self.booked = booked
-            mine = self._gone_with(booked.number)
+            mine = _gone_with(self._sizes, booked.number)
             size = sum(self._sizes[first] for first in mine)
             while len(mine) > 1 and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
                 gone.append(mine.pop(0))
@@ -360,10 +363,10 @@ class Inbox:
                 f"the disk of {self.directory} has {free >> 20} MiB left, which the books need"
             )
 
-    def _gone_with(self, number: int) -> list[int]:
-        """Files whose records are all up to that number, oldest first; never the last one."""
-        firsts = sorted(self._sizes)
-        return [first for first, after in pairwise(firsts) if after <= number + 1]
+
+def _gone_with(firsts: Iterable[int], number: int) -> list[int]:
+    """Files whose records are all up to that number, oldest first; never the last one."""
+    return [first for first, after in pairwise(sorted(firsts)) if after <= number + 1]
 
 
 def _moment_of(body: bytes) -> int:

@@ -5,6 +5,7 @@ import os
 import random
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,26 @@ def test_files_that_the_books_have_go_but_for_what_is_kept(tmp_path: Path, site:
     assert [first for first, _ in segments(inbox.directory)] == [first for first, _ in files[-2:]]
     assert inbox.untaken_bytes == 0
     assert inbox.want == Want(behind=site.log.at.number)
+
+
+def test_who_asks_what_waits_while_files_go_that_the_books_have_is_told(
+    tmp_path: Path, site: SiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page and readyz ask, in another thread than the one that takes: a hub ended by it."""
+    inbox = opened(tmp_path, site, taken_bytes_max=0)
+    inbox.receive(b"".join(site.frames()))
+    inbox.booked = booked = places(site)[-2]
+    waits = inbox.untaken_bytes
+
+    def meanwhile(firsts: list[int]) -> list[tuple[int, int]]:
+        monkeypatch.setattr(inboxes, "pairwise", pairwise)
+        inbox.taken(booked)
+        return list(pairwise(firsts))
+
+    there = len(segments(inbox.directory))
+    monkeypatch.setattr(inboxes, "pairwise", meanwhile)
+    assert inbox.untaken_bytes == waits
+    assert len(segments(inbox.directory)) < there
 
 
 def test_a_file_without_an_end_is_not_taken(
