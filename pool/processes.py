@@ -24,9 +24,11 @@ import msgspec
 import structlog
 import trio
 
-from pool.books.journal.folding import EVERYTHING, Folding, Writer, WriterAway
+from pool.books.database_waits import when_it_answers
+from pool.books.journal.folding import EVERYTHING, FATAL, Folding, Writer, WriterAway
 from pool.books.journal.start import OpenJournal
 from pool.books.journal.taker import Taker
+from pool.books.store import DATABASE_ERRORS, words_of
 from pool.edge_process import CROSSING, EdgeProcess, Starting
 from pool.edges.edge import Edge
 from pool.edges.figures import ProcessFigures
@@ -258,10 +260,10 @@ class Processes:
                         process.has_served = True
                         task_status.started(addresses)
                     await _answering(process.number, link, alive)
-                except (BadEndpoint, BadCertificate) as error:
-                    if not process.has_served:
+                except (BadEndpoint, BadCertificate, *DATABASE_ERRORS) as error:
+                    if not process.has_served or isinstance(error, FATAL):
                         raise  # whoever starts the pool is told
-                    log.error("process_not_begun", process=process.number, reason=str(error))
+                    log.error("process_not_begun", process=process.number, reason=words_of(error)[:300])
                 except (LinkClosed, AnsweredWithError) as error:
                     log.error("process_not_begun", process=process.number, reason=str(error))
                 await link.aclose()
@@ -290,7 +292,7 @@ class Processes:
             await self._folding.take_to_the_end(process.taker)
             changes = process.hears()
             part = Part(process.number, len(self._all))
-            begin = await trio.to_thread.run_sync(self._begin, process.taker, part)
+            begin = await when_it_answers("let a process begin", self._begin, process.taker, part)
             begin = msgspec.structs.replace(begin, drains_s=self._drains_s())
             addresses = await asked.begin(begin)
             process.serves(link)

@@ -3,7 +3,7 @@
 import gc
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from pool import processes
 from pool.books.journal.folding import WriterAway
 from pool.books.journal.prices import KnownPrices
 from pool.books.journal.start import OpenJournal
+from pool.books.lease import LeaseLost
 from pool.edge_process import CROSSING, EdgeProcess, Starting
 from pool.edges.edge import Edge
 from pool.edges.figures import ProcessFigures
@@ -27,6 +28,7 @@ from pool.link import Link
 from pool.processes import CHANGES_MAX, LIVES_S, SILENCES_MAX, Processes
 from pool.questions import asking
 from pool.routing.drain import DrainStatus
+from pool.store_error import StoreError
 from stratum.miners.listening.listeners import BadEndpoint
 
 ADDRESSES = (("127.0.0.1", 3333),)
@@ -121,12 +123,14 @@ class BooksThatHaveAll:
 
     def __init__(self) -> None:
         self.turn = trio.Lock()
+        self.wrong: Exception | None = None
 
     def take(self, writer: object, taker: object) -> None:
         pass
 
     async def take_to_the_end(self, taker: object) -> None:
-        pass
+        if self.wrong is not None:
+            raise self.wrong
 
 
 class House:
@@ -137,10 +141,11 @@ class House:
         self.started: list[ProcessInThisOne] = []
         self.commands: list[list[str]] = []
         self.drains_s: int | None = None
+        self.books = BooksThatHaveAll()
         opened = [OpenJournal(cast(Any, None), cast(Any, object()), _beginning()) for _ in range(2)]
         self.processes = Processes(
             opened,
-            cast(Any, BooksThatHaveAll()),
+            cast(Any, self.books),
             cast(Any, _Asked(cast(Any, None))),
             settings=Path("angara.toml"),
             begin=lambda taker, part: _begin(part),
@@ -350,3 +355,24 @@ async def test_an_address_that_is_taken_ends_a_start_in_words_and_no_pool_that_s
         mock_clock.jump(processes.AGAIN_S[1])
         await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=1, died=2))
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("wrong", [StoreError("the disk is full"), LeaseLost("another one writes")])
+async def test_one_that_dies_while_the_books_take_nothing_is_tried_again_and_no_other_ends(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, wrong: Exception
+) -> None:
+    """But where another process has the books: whatever is told from here would be of before."""
+    ends = pytest.RaisesGroup(LeaseLost, flatten_subgroups=True) if isinstance(wrong, LeaseLost) else None
+    async with house(monkeypatch) as it:
+        with ends or nullcontext():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(it.processes.run)
+                it.books.wrong = wrong
+                it.of(2).dies(-9)
+                await until(lambda: it.processes.figures().died == 1)
+                mock_clock.jump(processes.AGAIN_S[1])
+                await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=1, died=2))
+                it.books.wrong = None
+                mock_clock.jump(processes.AGAIN_S[2])
+                await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=2, died=2))
+                nursery.cancel_scope.cancel()
