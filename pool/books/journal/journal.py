@@ -148,9 +148,11 @@ class Journal:
         new = newcomers.among(records["worker"])
         if not new.any():
             return tallies
-        for worker in np.unique(records["worker"][new & np.isin(records["verdict"], MINED)]).tolist():
+        mined = np.isin(records["verdict"], MINED)
+        for worker in np.unique(records["worker"][new & mined]).tolist():
             self._registry.prove(worker)
-        return records[~newcomers.among(records["worker"])].tobytes()
+        # Whatever else is wrong with a number, what is acknowledged is written down.
+        return records[mined | ~newcomers.among(records["worker"])].tobytes()
 
     def _batch(
         self,

@@ -220,6 +220,18 @@ async def test_a_machine_that_is_removed_while_its_shares_are_folded_stops_no_po
     assert {row.id: row.difficulty_log2 for row in noted} == dict.fromkeys((gone, *others), 17)
 
 
+async def test_an_accepted_share_is_booked_whatever_its_number_is_taken_for(booked: JournalOnStore) -> None:
+    """Of newcomers only rejected shares are left out: a mistake about who is one costs no more than those."""
+    worker, other = booked.worker("acme.c01.u1"), booked.worker("acme.c01.u2")
+    await booked.journal.commit(tally(worker, booked.epoch))
+    booked.registry.newcomers._mask[worker] = True
+    await booked.journal.commit(
+        tally(worker, booked.epoch, count=2) + tally(other, booked.epoch, verdict=Verdict.LOW_DIFFICULTY)
+    )
+    await booked.folding.fold()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 3}
+
+
 async def test_what_is_not_folded_yet_is_known_with_its_age(
     booked: JournalOnStore, autojump_clock: trio.testing.MockClock
 ) -> None:
