@@ -61,7 +61,7 @@ class Numbers:
 
     def gave(self, number: int) -> bool:
         """Whether it may have been taken from these: it can be free again, and somebody's next."""
-        return self._of > 1 and number % self._of == self._part and number < self.next
+        return number % self._of == self._part and number < self.next
 
 
 class Newcomer(msgspec.Struct, kw_only=True, eq=False):

@@ -435,7 +435,7 @@ class Registry:
         if number is not None:
             return number
         here = self.newcomers.find((tenant.id, machine.container, machine.unit))
-        if here is not None and here.number not in self._removed:
+        if here is not None and (machine.new or here.number not in self._removed):
             self.prove(here.number)  # connected since, and counted by that number
             return here.number
         place = self._place(tenant.id, machine.container, machine.container_id)

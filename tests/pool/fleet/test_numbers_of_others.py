@@ -93,12 +93,15 @@ def test_what_a_hub_tells_under_a_number_that_nobody_has_here_is_given_out_to_no
     assert registry.name_of(3) == "acme.c01.u3"
 
 
-def test_nor_is_it_one_that_was_given_out_and_is_free_again() -> None:
-    registry, gone = Registry(of(), part=3, of=256), ConnectionFrom()
-    assert registry.admit("acme.c01.gone", "", gone) == Admitted(3, party=1)
+@pytest.mark.parametrize(("part", "parts", "free"), [(3, 256, 3), (0, 1, 1)])
+def test_nor_is_it_one_that_was_given_out_and_is_free_again(part: int, parts: int, free: int) -> None:
+    """Also where one process numbers them all: who has found a block that a kill kept out of the books was
+    numbered by the one before it."""
+    registry, gone = Registry(of(), part=part, of=parts), ConnectionFrom()
+    assert registry.admit("acme.c01.gone", "", gone) == Admitted(free, party=1)
     registry.leave(gone)
     registry.newcomers.forget(registry.newcomers.gone)
-    registry.learn(told_of("u3", 3))
+    registry.learn(told_of("u3", free))
     for unit in ("new", "newer"):
         admitted = registry.admit(f"acme.c01.{unit}", "", ConnectionFrom())
         assert isinstance(admitted, Admitted)
