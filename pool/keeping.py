@@ -4,17 +4,19 @@ Must not know: who asks.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 import trio
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
-from pool.books.bookkeeper import Bookkeeper
+from pool.books.bookkeeper import AGAIN_S, Bookkeeper
 from pool.books.database_waits import read_books
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.journal.credit_rows import credits_page
@@ -25,6 +27,8 @@ from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
 from pool.orders.rows import load_orders, note_event
 from pool.upstreams.rows import load_upstreams
+
+log = structlog.get_logger()
 
 _Value = TypeVar("_Value")
 
@@ -52,14 +56,15 @@ class Keeping:
         return await read_books(self._store, partial(credits_page, prevhash=prevhash, after=after))
 
     async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
-        return await self._bookkeeper.fee_basis(fees)
+        return await _kept("keep fees", lambda: self._bookkeeper.fee_basis(fees))
 
     async def bind_signet(self, challenge: str) -> None:
-        await self._bookkeeper.bind_signet(challenge)
+        await _kept("bind the signet", lambda: self._bookkeeper.bind_signet(challenge))
 
     async def record_block(self, found: FoundBlock) -> None:
         finder = None if found.finder is None else self._numbered(found.finder)
-        await self._bookkeeper.record_block(
+        record = partial(
+            self._bookkeeper.record_block,
             found.result,
             income_sat=found.income_sat,
             finder=finder,
@@ -67,20 +72,27 @@ class Keeping:
             solo=found.solo,
             scheme=found.scheme,
         )
+        await _kept("book a block", record)
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
     ) -> None:
         numbered = [(key, by if by is None else self._numbered(by), count) for key, by, count in counts]
-        await self._bookkeeper.count_siblings(report, numbered)
+        await _kept("count siblings", lambda: self._bookkeeper.count_siblings(report, numbered))
 
     async def book_found_blocks(self, earlier: frozenset[str]) -> None:
         def numbered(machine: Machine) -> Machine:
             return trio.from_thread.run_sync(self._numbered, machine)
 
-        await self._bookkeeper.book_found_blocks(
-            self._found_blocks, self._payout_script, self._network, earlier, numbered
+        book = partial(
+            self._bookkeeper.book_found_blocks,
+            self._found_blocks,
+            self._payout_script,
+            self._network,
+            earlier,
+            numbered,
         )
+        await _kept("book blocks of before", book)
 
     async def note_event(self, event: RouteEvent) -> None:
         def write() -> None:
@@ -103,6 +115,16 @@ class Keeping:
             return await trio.to_thread.run_sync(work)
         except DATABASE_ERRORS as error:
             raise HubAway(words_of(error)) from error
+
+
+async def _kept(doing: str, keep: Callable[[], Awaitable[_Value]]) -> _Value:
+    """What a full database does not take now it takes later: no reason to stop miners."""
+    while True:
+        try:
+            return await keep()
+        except OperationalError as error:
+            log.error("books_not_kept", doing=doing, reason=words_of(error)[:300], again_in_s=AGAIN_S)
+        await trio.sleep(AGAIN_S)
 
 
 def _read(store: Store, work: Callable[[Connection], _Value]) -> _Value:

@@ -1,9 +1,10 @@
 """The way of a block through a whole submission: nodes, disk, books and log, with a miner that finds many."""
 
+import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
 
 import pool.block_submission
 import pool.chain.block_files
@@ -205,6 +207,34 @@ async def test_no_block_waits_for_the_database_on_its_way_to_the_nodes(
 
 def left(logs: list[Any]) -> int:
     return [entry["event"] for entry in logs].count("block_booked_at_next_start")
+
+
+async def test_a_block_that_a_full_database_does_not_take_is_booked_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block is the nodes' already, and miners notice nothing: the pool ended, and could not start."""
+    monkeypatch.setattr("pool.keeping.AGAIN_S", 0.0)
+    full = OperationalError("INSERT", None, sqlite3.OperationalError("database or disk is full"))
+    tries: list[Exception | None] = [full, full, None]
+    (solution,) = siblings(1)
+    with structlog.testing.capture_logs() as logs:
+        async with line(tmp_path, FakeBitcoind()) as it:
+            write = it.store.write
+
+            @contextmanager
+            def writes() -> Iterator[Connection]:
+                with write() as connection:
+                    yield connection
+                    if (error := tries.pop(0)) is not None:
+                        raise error
+
+            monkeypatch.setattr(it.store, "write", writes)
+            it.submission.on_solution(solution)
+            await it.until_told(1)
+            with it.store.read() as connection:
+                assert connection.scalars(select(blocks.c.hash)).all() == [hash_hex(solution)]
+    waited = [entry["doing"] for entry in logs if entry["event"] == "books_not_kept"]
+    assert waited == ["book a block"] * 2
 
 
 async def test_blocks_that_wait_to_be_booked_are_bounded_and_the_next_start_books_the_rest(
