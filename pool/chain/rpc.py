@@ -210,7 +210,7 @@ class RpcClient:
                 return response.status_code, bytes(answer)
         except httpx.ConnectTimeout:
             raise NodeUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, UnicodeError) as error:  # the latter of bitcoind..lan, which is no name
             raise NodeUnreachable(f"cannot connect: {_reason(error)}") from None
         except httpx.TransportError as error:
             raise NodeUnreachable(f"the connection broke: {_reason(error)}") from None

@@ -102,6 +102,8 @@ def _certificates(path: str) -> str:
 
 def plain_host(text: str) -> str | None:
     """A host name in lower case without its last dot, or an IP address; None for what is neither."""
+    if not text.isascii():
+        return None  # an address's scope is whatever stands there, and nobody can be asked where that is
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

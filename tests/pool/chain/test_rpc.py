@@ -341,6 +341,15 @@ async def test_a_node_that_is_not_there_is_unreachable() -> None:
         await client.aclose()
 
 
+@pytest.mark.parametrize("host", ["bitcoind..lan", ".lan", "b" * 64])
+async def test_a_host_that_is_no_name_is_a_node_that_is_unreachable(host: str) -> None:
+    """A dot is quickly typed twice, and the other node is well."""
+    client = RpcClient(f"http://{host}:8332", Credentials())
+    with pytest.raises(NodeUnreachable, match="cannot connect: encoding with"):
+        await client.call("getblockcount")
+    await client.aclose()
+
+
 async def test_a_node_that_speaks_no_tls_is_unreachable_and_said_to_be_that(nursery: trio.Nursery) -> None:
     """bitcoind speaks none, and an https:// is quickly typed."""
 

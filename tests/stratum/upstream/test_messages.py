@@ -200,7 +200,7 @@ def test_how_far_an_upstream_may_send_us(host: str, other: str, expected: bool) 
 
 
 @pytest.mark.parametrize(
-    "host", ["", ".", "-a.example", "a..b", "a b", "a" * 64 + ".example", "a." * 127 + "abc"]
+    "host", ["", ".", "-a.example", "a..b", "a b", "a" * 64 + ".example", "a." * 127 + "abc", "fe80::1%é"]
 )
 def test_what_is_no_host(host: str) -> None:
     assert plain_host(host) is None
