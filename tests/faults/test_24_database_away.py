@@ -1,5 +1,6 @@
 """A database that is busy, cut off or away: nothing is lost, doubled or acknowledged too early."""
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -125,15 +126,19 @@ async def test_a_stop_leaves_to_the_next_start_what_the_books_do_not_take(
     assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
 
 
+@pytest.mark.parametrize(
+    "error", [sqlite_error(sqlite3.SQLITE_FULL), OSError(errno.EMFILE, "Too many open files")]
+)
 async def test_books_on_a_full_disk_are_tried_again_while_miners_are_served(
-    booked: JournalOnStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    booked: JournalOnStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """What does not pass by itself is said, again and again; nobody is sent away, and nothing is lost."""
+    """What does not pass by itself is said, again and again; nobody is sent away, and nothing is lost. The
+    same of a journal that cannot be read, where no descriptor is left."""
     full, worker = [True], booked.worker("acme.c01.u1")
 
     def take(*args: object) -> None:
         if full[0]:
-            raise sqlite_error(sqlite3.SQLITE_FULL)
+            raise error
 
     monkeypatch.setattr(folding, "when_it_answers", answering_at_once(take))
     with capture_logs() as logs:

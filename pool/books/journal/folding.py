@@ -160,7 +160,7 @@ class Folding:
             raise
         except WriterAway:
             return False
-        except DATABASE_ERRORS as error:
+        except (OSError, *DATABASE_ERRORS) as error:  # of a file too: there may be no descriptor left
             log.error("journal_not_taken", reason=words_of(error)[:300], again_in_s=AGAIN_S)
             await trio.sleep(AGAIN_S)
         return True
@@ -171,7 +171,7 @@ class Folding:
         try:
             if not await self.fold(within_s=STOP_ROUND_S):
                 log.warning("journal_left_to_the_next_start", reason=f"{STOP_ROUND_S:.0f} s are over")
-        except DATABASE_ERRORS as error:
+        except (OSError, *DATABASE_ERRORS) as error:
             log.warning("journal_left_to_the_next_start", reason=words_of(error)[:300])
 
     async def fold(self, within_s: float = ROUND_S) -> bool:

@@ -263,7 +263,10 @@ class Journal:
 
     async def trim(self, taken: Place) -> None:
         """The books have everything up to there."""
-        await trio.to_thread.run_sync(self._log.trim, taken)
+        try:
+            await trio.to_thread.run_sync(self._log.trim, taken)
+        except OSError as error:  # what the books have is not needed: it is tried again behind the next
+            log.error("journal_not_trimmed", reason=error.strerror or str(error))
 
     async def folded(self, taken: Place) -> None:
         """The books have everything up to there."""

@@ -1,5 +1,6 @@
 """The journal: what was acknowledged is on disk, folded into minutes once, and nothing else is."""
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from payouts.audit.verify import audit
 from payouts.rates import Scheme
@@ -21,6 +23,7 @@ from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
 from pool.fleet.rows import TenantTerms, add_tenant, remove_worker
+from pool.journal.frames import Place
 from pool.journal.records import Machine
 from stratum.miners.contracts import Admitted
 from stratum.tallies import MINED, Verdict, merge
@@ -201,6 +204,24 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.sqlite_suffices
+async def test_a_file_that_cannot_be_removed_stops_nobody(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it is in the books: it is in nobody's way."""
+
+    def stays(taken: Place) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
+    monkeypatch.setattr(booked.journal._log, "trim", stays)
+    with capture_logs() as logs:
+        await booked.folding.fold()
+    assert [(it["event"], it["reason"]) for it in logs] == [("journal_not_trimmed", "Permission denied")]
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
+
+
 @pytest.mark.sqlite_suffices
 async def test_a_machine_that_is_removed_while_its_shares_are_folded_stops_no_pool(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
