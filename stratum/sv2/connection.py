@@ -316,7 +316,7 @@ class Sv2Connection:
                 channel.heard(frame)
         self.write(self._conversation.hear(frame, self))
         if begins:
-            self._bound(self._board.services.limits.authorise_s)
+            self._await_channel()
         if self._conversation.closing is not None:
             self._fail(self._conversation.closing)
         begun = self._last_number > asked_for  # a channel, which may have been refused then
@@ -375,7 +375,16 @@ class Sv2Connection:
             return
         self._place, place.holder = place, self
         self._limits.begin(place)
-        self._bound(self._board.services.limits.authorise_s)
+        self._await_channel()
+
+    def _await_channel(self) -> None:
+        """Whose machines may all be switched off has no time limit: its place is among the first to go where
+        others want in."""
+        if self._conversation.may_be_proxy:
+            self.due_s = inf
+            self._of.be_patient(self, bounded=False)
+        else:
+            self._bound(self._board.services.limits.authorise_s)
 
     # stratum.sv2.mining_channel.Line
 
@@ -384,9 +393,13 @@ class Sv2Connection:
         self._trusted += more
 
     def words_to_leave(self, number: int) -> bytes:
-        """To a channel that is alone: come again; to one beside others: open another one."""
-        if len(self._channels) <= 1:
-            return messages.reconnect()
+        """To a channel beside others, where another one may be opened instead: do so.
+
+        Else nothing: the connection ends when the time to leave is over, and is made again by whoever was on
+        it. No Reconnect is said: Bitaxes do not know it, and a proxy of SRI's never mines again after one.
+        """
+        if len(self._channels) <= 1 or self._limits.draining is not None:
+            return b""
         self._channels[number].is_told_to_leave = True
         return messages.close_channel(number, "moved")
 
@@ -400,6 +413,8 @@ class Sv2Connection:
                 self.write(messages.close_channel(channel.number, channel.session.closing or "ended"))
             if not self._channels:
                 self.end("left")
+            elif self._limits.draining is not None:  # no other one may be opened: all come again together
+                self._leave("moved")
 
     # What it is told
 

@@ -62,11 +62,13 @@ def is_for_channel(frame: Frame) -> bool:
 
 
 class Conversation:
-    """`closing` is why the connection is to be ended; `agent` is what the machine says that it is."""
+    """`closing` is why the connection is to be ended; `agent` is what the machine says that it is;
+    `may_be_proxy`: machines may come and go behind it."""
 
     def __init__(self, *, refusals_max: int) -> None:
         self.closing: str | None = None
         self.agent: str | None = None
+        self.may_be_proxy = False
         self._refusals_max = refusals_max
         self._refusals = 0
         self._rolls = False
@@ -112,6 +114,7 @@ class Conversation:
         words = (asked.vendor, asked.firmware, asked.hardware_version)
         self.agent = "/".join(word for word in words if word) or "sv2"
         self._rolls = bool(asked.flags & messages.REQUIRES_VERSION_ROLLING)
+        self.may_be_proxy = not asked.flags & messages.REQUIRES_STANDARD_JOBS
         return messages.setup_success()
 
     def _no_connection(self, code: str, flags: int = 0) -> bytes:

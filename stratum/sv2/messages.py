@@ -179,11 +179,6 @@ def setup_error(error: str, flags: int = 0) -> bytes:
     return _said(0x02, pack("<I", flags), code(error))
 
 
-def reconnect() -> bytes:
-    """To where the machine has us, and nowhere else."""
-    return _said(0x04, code(""), pack("<H", 0))
-
-
 def extensions_success(request_id: int, supported: tuple[int, ...]) -> bytes:
     return Frame(NEGOTIATION, 0x01, pack("<H", request_id) + numbers16(supported)).packed
 

@@ -31,7 +31,6 @@ _NAMES: Final = {
     0x1F: "NewExtendedMiningJob",
     0x20: "SetNewPrevHash",
     0x21: "SetTarget",
-    0x04: "Reconnect",
 }
 
 
@@ -95,8 +94,6 @@ def said(frame: Frame) -> str:
             return f"refuses share {at(4)}: {_code(payload[8:])}"
         case 0x17 | 0x18:
             return _code(payload[4:])
-        case 0x04:
-            return "is to come back"
     return ""
 
 

@@ -134,7 +134,6 @@ def short(value: bytes | str) -> bytes:
 KINDS: dict[int, tuple[str, Callable[["Fields"], dict[str, Any]]]] = {
     0x01: ("SetupConnection.Success", lambda f: {"version": f.u(2), "flags": f.u(4)}),
     0x02: ("SetupConnection.Error", lambda f: {"flags": f.u(4), "code": f.b().decode()}),
-    0x04: ("Reconnect", lambda f: {"host": f.b().decode(), "port": f.u(2)}),
     0x11: (
         "OpenStandardMiningChannel.Success",
         lambda f: {

@@ -27,6 +27,7 @@ from stratum.sv2.connection import (
     TURN_COST,
     Sv2Connection,
 )
+from stratum.sv2.messages import REQUIRES_STANDARD_JOBS
 from stratum.sv2.noise import NoiseServer
 from tests.stages.sockets import Miner, accepted, make_work, pass_in_silence
 from tests.stages.sv2_pool import playing
@@ -55,7 +56,8 @@ async def test_who_does_not_shake_hands_in_time_is_dropped(size: int, autojump_c
 async def test_who_opens_no_channel_in_time_is_dropped(autojump_clock: MockClock) -> None:
     async with playing() as pool:
         silent = await pool.machine(setup=False)
-        agreed = await pool.machine(random=Random(2))
+        agreed = await pool.machine(setup=False, random=Random(2))
+        await agreed.setup(REQUIRES_STANDARD_JOBS)
         began_s = trio.current_time()
         for machine, limit_s in ((silent, 10.0), (agreed, 30.0)):
             with pytest.raises(EOFError):

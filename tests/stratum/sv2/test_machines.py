@@ -2,7 +2,6 @@
 
 import struct
 import time
-from random import Random
 from typing import Any
 
 import pytest
@@ -245,12 +244,6 @@ async def test_who_was_promised_more_room_than_there_is_comes_again() -> None:
         again = await machine.open("acme.c01.u2", least=4)
         assert again.size == 4
         assert (await machine.mine(again))["count"] == 1
-        alone = await pool.machine(random=Random(3))
-        await alone.open("acme.c01.u3", least=8)
-        number = pool.server.admission.numbers["acme.c01.u3"]
-        (session,) = (it for it in pool.server.channel.sessions if it.workers == (number,))
-        pool.server.board.distribution.move(session, other)
-        assert await alone.until("Reconnect") == {"host": "", "port": 0}
 
 
 async def test_vardiff_sets_the_target_with_the_next_work() -> None:

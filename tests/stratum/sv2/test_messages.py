@@ -100,7 +100,6 @@ def test_a_name_that_cannot_be_printed_is_none(text: bytes) -> None:
     [
         messages.setup_success(),
         messages.setup_error("x" * 300, 2),
-        messages.reconnect(),
         messages.open_standard_success(1, 2, 3, bytes(12), 4),
         messages.open_extended_success(1, 2, 3, 4, bytes(8), 5),
         messages.open_error(1, "unknown-user: \N{SNOWMAN}"),

@@ -1,0 +1,108 @@
+"""How machines of Stratum V2 are let go, and that proxies without a machine stay: what SRI's translator and
+ESP-Miner were seen to do."""
+
+from random import Random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from stratum.miners.channel import Member
+from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
+from stratum.sv2.messages import REQUIRES_STANDARD_JOBS
+from tests.stages.sockets import make_work, pass_in_silence
+from tests.stages.sv2_machine import Sv2Machine
+from tests.stages.sv2_pool import Pool, playing
+from tests.stages.waiting import until
+
+LEAVE_S = 10.0
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """Jumps when nothing has happened for 50 ms, which is long for loopback."""
+    return MockClock(autojump_threshold=0.05)
+
+
+def session_of(pool: Pool, name: str) -> Member:
+    number = pool.server.admission.numbers[name]
+    (session,) = (it for it in pool.server.channel.sessions if it.workers == (number,))
+    return session
+
+
+async def hear_the_end(machine: Sv2Machine) -> list[str]:
+    """What it is told until the connection ends."""
+    before = len(machine.heard)
+    with trio.fail_after(60):
+        while True:
+            try:
+                await machine.hear()
+            except EOFError:
+                break
+    return [name for name, _ in machine.heard[before:]]
+
+
+async def test_who_is_alone_and_cannot_be_moved_finds_its_connection_ended_and_comes_again(
+    autojump_clock: MockClock,
+) -> None:
+    """A Reconnect would end SRI's translator for good, and a Bitaxe does not know it."""
+    async with playing() as pool:
+        other = pool.server.add_channel(2, extranonce2_bytes=4)
+        pool.server.publish(make_work(7), other)
+        machine = await pool.machine()
+        channel = await machine.open("acme.c01.u1", least=8)
+        began_s = trio.current_time()
+        pool.server.board.distribution.move(session_of(pool, "acme.c01.u1"), other)
+        assert (await machine.mine(channel))["count"] == 1, "until it has to go"
+        assert set(await hear_the_end(machine)) <= {"NewExtendedMiningJob", "CloseChannel"}
+        assert trio.current_time() - began_s == pytest.approx(LEAVE_S, abs=6)
+        pool.server.admission.channels["acme.c01.u1"] = other
+        again = await pool.machine(random=Random(2))
+        assert (await again.mine(await again.open("acme.c01.u1", least=4)))["count"] == 1
+
+
+async def test_before_a_restart_all_on_a_connection_come_again_together(autojump_clock: MockClock) -> None:
+    """One that was told to open another channel would be refused it."""
+    async with playing() as pool:
+        proxy = await pool.machine()
+        first, second = await proxy.open("acme.c01.u1", least=4), await proxy.open("acme.c01.u2", least=4)
+        pool.server.connection_limits.draining = "the pool is about to restart"
+        leaves = session_of(pool, "acme.c01.u1")
+        (its,) = (it for it in pool.server.board.connections if it.session.assignment is leaves)
+        pool.server.board.let_go(its, "the pool is about to restart")
+        for channel in (first, second):
+            assert (await proxy.mine(channel))["count"] == 1, "until it has to go"
+        assert "CloseChannel" not in [name for name, said in proxy.heard if said.get("channel") == 2]
+        await hear_the_end(proxy)
+        assert pool.server.connection_limits.sessions == 0
+
+
+async def test_a_proxy_whose_machines_are_switched_off_stays(autojump_clock: MockClock) -> None:
+    """SRI's takes the end of its connection for a pool's failure, and goes to its next pool for good."""
+    async with playing() as pool:
+        proxy = await pool.machine()
+        await pass_in_silence(autojump_clock, 1_000)
+        channel = await proxy.open("acme.c01.u1", least=4)
+        assert (await proxy.mine(channel))["count"] == 1
+        await proxy.say(0x18, channel.number.to_bytes(4, "little") + b"\0", 0x8000)
+        await until(lambda: not pool.server.board.connections)
+        await pass_in_silence(autojump_clock, 1_000)
+        assert (await proxy.mine(await proxy.open("acme.c01.u1", least=4)))["count"] == 1
+        assert not pool.server.board.dropped.keys() - {"left"}
+
+
+async def test_who_takes_standard_jobs_alone_is_no_proxy_and_opens_in_time(autojump_clock: MockClock) -> None:
+    async with playing() as pool:
+        machine = await pool.machine(setup=False)
+        await machine.setup(REQUIRES_STANDARD_JOBS)
+        assert await hear_the_end(machine) == []
+        assert pool.server.board.dropped == {"no channel opened": 1}
+
+
+async def test_a_proxy_that_waits_makes_room_for_who_mines() -> None:
+    async with playing(connection_bounds=ConnectionBounds(sessions_max=2)) as pool:
+        proxies = [await pool.machine(random=Random(seed)) for seed in (1, 2)]
+        assert pool.server.connection_limits.standing()[Standing.HALF_OPEN] == 2
+        machine = await pool.machine(random=Random(3))
+        assert (await machine.mine(await machine.open()))["count"] == 1
+        assert await hear_the_end(proxies[0]) == []
