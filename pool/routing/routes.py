@@ -369,12 +369,21 @@ class Routes:
 
     async def _drain(self, route: Route) -> None:
         """When its sessions are gone, and a moment after, it stops."""
-        while any(channel.sessions for channel in route.mined):  # noqa: ASYNC110
-            await trio.sleep(1.0)
+        await self._until_left(route)
         await trio.sleep(DRAIN_S)
         route.scope.cancel()
         await route.over.wait()
+        await self._until_left(route)
         for it in route.channels:
             it.close()
         del self._routes[route.key]
         self._on_change()
+
+    async def _until_left(self, route: Route) -> None:
+        """Who was let in before it ended may subscribe after all others have gone: it is sent on, too."""
+        while True:
+            with trio.move_on_after(DRAIN_S):
+                while any(channel.sessions for channel in route.mined):  # noqa: ASYNC110
+                    await trio.sleep(1.0)
+                return
+            self._on_change()

@@ -27,7 +27,18 @@ from stratum.miners.channel import Channel, Moved, WorkSource
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fakes.upstreams import PASSWORD, USER, HonestUpstream, Network
-from tests.stages.routing import NORTH, OUTAGE_S, SOUTH, PlacementDesk, is_on, order, routing, upstream
+from tests.stages.routing import (
+    NORTH,
+    OTHER_SHAPE,
+    OUTAGE_S,
+    SAME_SHAPE,
+    SOUTH,
+    PlacementDesk,
+    is_on,
+    order,
+    routing,
+    upstream,
+)
 from tests.stages.sockets import LoopbackServer
 
 A_MOMENT = 1.1  # the next look has been taken
@@ -109,6 +120,31 @@ async def test_what_is_over_ends_when_its_sessions_have_gone(autojump_clock: Moc
         await trio.sleep(DRAIN_S - A_MOMENT)
         assert its.running
         await trio.sleep(3 * A_MOMENT)
+        assert its.closed
+
+
+@pytest.mark.parametrize("shape", [SAME_SHAPE, OTHER_SHAPE])
+@pytest.mark.parametrize("late_s", [1.0, DRAIN_S - 0.5, DRAIN_S + A_MOMENT])
+async def test_who_was_let_in_before_an_order_ended_and_subscribes_after_that_ends_nothing(
+    shape: tuple[int, int], late_s: float, autojump_clock: MockClock
+) -> None:
+    """A name, and ten seconds until it says the rest: anybody could end the pool with an order."""
+    desk = PlacementDesk(shape)
+    async with routing(desk):
+        until_s = int(desk.wall_s) + 100
+        desk.follow(upstream(NORTH), orders=(order(7, until_s=until_s),))
+        its = desk.order(7)
+        desk.up(its)
+        await desk.assign(**{"acme.c01.u1": 7})
+        late = desk.stage.connect("acme.c01.u1")
+        late.ask("mining.authorize", "acme.c01.u1", "x")
+        desk.wall_s = until_s
+        await trio.sleep(late_s)
+        late.ask("mining.subscribe", "test/1")
+        assert is_on(late, its)
+        await trio.sleep(DRAIN_S + 3 * A_MOMENT)
+        assert late.channel is desk.own or desk.go_if_sent_away(late)
+        await trio.sleep(2 * DRAIN_S)
         assert its.closed
 
 
