@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pool.books.book import network_to_read
 from pool.books.migrations.revisions import NEWEST
+from pool.books.migrations.unbooked import words_of_unbooked
 from pool.books.store import check_revision, open_engine, revision_of, translated
 from pool.database_url import read_url
+from pool.store_error import StoreError
 
 NEW = "a new book, made at the start"
 
@@ -23,6 +25,8 @@ def look(url: str, network: str) -> str:
             found = revision_of(connection)
             if file is not None and found is None:
                 return NEW
+            if found != NEWEST and (unbooked := words_of_unbooked(connection)):
+                raise StoreError(unbooked)
             if file is not None and found != NEWEST:
                 return f"a book of schema {found}, which the start brings to {NEWEST}"
             check_revision(found)

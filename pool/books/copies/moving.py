@@ -33,7 +33,7 @@ from pool.books.copies.backup import standing
 from pool.books.lease import LeaseHeld, ServerLock, held_by
 from pool.books.migrations.revisions import NEWEST
 from pool.books.moved import VERSION, Move, begin_move, end_move, move_of, moves_to, take_back_move
-from pool.books.store import Store, open_engine, upgrade, words_of
+from pool.books.store import Store, check_revision, open_engine, revision_of, upgrade, words_of
 from pool.store_error import StoreError
 
 log = structlog.get_logger()
@@ -153,6 +153,7 @@ def _begin(old: Engine, place: str) -> str:
         if move is Move.BEGUN:
             _check_place(connection, place)
         else:
+            check_revision(revision_of(connection))
             _check_tables(connection)
             begin_move(connection, place)
         uid = connection.scalar(select(book.c.uid))

@@ -23,6 +23,7 @@ from pool.admin.operators import ALONE
 from pool.books.audit.verify import verify
 from pool.books.changes.changes import newest_changes
 from pool.books.migrations.revisions import NEWEST
+from pool.books.opening import look
 from pool.books.store import Store, StoreError, open_engine, open_store, upgrade
 from pool.people.roles import host_account
 from tests.fixtures.databases import Databases, PostgresDatabases
@@ -89,12 +90,13 @@ def statements(store: Store) -> bytes:
 def test_shares_that_its_version_has_not_booked_are_neither_dropped_nor_priced_by_another(
     databases: Databases,
 ) -> None:
-    """It is refused in words, and stays a book that its version can open and book them in."""
+    """It is refused in words, by `angara check` before the start, and stays a book that its version can open
+    and book them in."""
     with databases.fresh_url(upgraded=False) as url:
         before = restore(url)
-        for _ in range(2):
+        for refused in (upgrade, lambda it: look(it, "main"), upgrade):
             with pytest.raises(StoreError, match=f"{WAITING} rows of shares .* start that version, stop it"):
-                upgrade(url)
+                refused(url)
             assert all_rows(url) == before
         book_what_waits(url)
         assert upgrade(url) == NEWEST
@@ -149,3 +151,18 @@ def test_commands_work_on_a_data_directory_of_before(tmp_path: Path) -> None:
     assert (listed.exit_code, "a.example:3333" in listed.output) == (0, True)
     assert angara(tmp_path, "ledger", "verify").output.startswith("ok:")
     assert angara(tmp_path, "change", "list").exit_code == 0
+
+
+def test_a_book_of_before_moves_when_it_is_upgraded(
+    tmp_path: Path, postgres_databases: PostgresDatabases
+) -> None:
+    here = f"sqlite:///{tmp_path}/angara.db"
+    before = restore(here)
+    with postgres_databases.fresh_url() as url:
+        refused = angara(tmp_path, "db", "move", "--to", url)
+        assert refused.exit_code == 2
+        assert f"has schema 0013, this Angara needs {NEWEST}: run `angara db upgrade`" in refused.output
+        assert all_rows(here) == before
+        book_what_waits(here)
+        assert angara(tmp_path, "db", "upgrade").exit_code == 0
+        assert angara(tmp_path, "db", "move", "--to", url).exit_code == 0

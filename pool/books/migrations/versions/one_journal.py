@@ -5,8 +5,8 @@ version knows what they were worth, so they are not taken here, and not dropped:
 """
 
 from alembic import op
-from sqlalchemy import text
 
+from pool.books.migrations.unbooked import words_of_unbooked
 from pool.store_error import StoreError
 
 revision = "0022"
@@ -15,10 +15,6 @@ down_revision = "0021"
 
 def upgrade() -> None:
     """Drop the table. Raises StoreError where something is in it."""
-    waiting = op.get_bind().execute(text("SELECT count(*) FROM journal_batches")).scalar_one()
-    if waiting:
-        raise StoreError(
-            f"journal_batches has {waiting} rows of shares that the version of before has not booked: start"
-            " that version, stop it, which books them, and upgrade then"
-        )
+    if words := words_of_unbooked(op.get_bind()):
+        raise StoreError(words)
     op.drop_table("journal_batches")
