@@ -77,7 +77,7 @@ class Answering:
             method = self._methods.get(name)
             if method is None:
                 raise AnsweredWithError(f"nobody answers {name[:WORDS_CHARS_MAX]} here")
-            arguments = msgspec.msgpack.decode(content, type=method.arguments)
+            arguments = _decoded(name, content, method.arguments)
             return _ENCODER.encode(await method.call(*msgspec.structs.astuple(arguments)))
         except Exception as error:
             kind = type(error).__name__
@@ -114,6 +114,13 @@ def _asked(asker: Asker, name: str, answer: Any) -> Callable[..., Awaitable[Any]
             raise AnsweredWithError(f"what was answered to {name} is no answer to it: {error}") from None
 
     return ask
+
+
+def _decoded(name: str, content: bytes, arguments: Any) -> Any:
+    try:
+        return msgspec.msgpack.decode(content, type=arguments)
+    except NOT_READ as error:
+        raise AnsweredWithError(f"{name} is asked as by a newer version than this one: {error}") from None
 
 
 def _methods(protocol: type[Any]) -> dict[str, tuple[Any, Any]]:
