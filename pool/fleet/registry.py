@@ -145,6 +145,7 @@ class Registry:
         self._containers_of: dict[int, int] = {}
         self._removed: dict[int, WorkerRecord] = {}
         self._removed_containers: set[int] = set()
+        self._reserved: dict[tuple[int, str], int] = {}  # numbers of containers that nobody has yet
         self._container_numbers, self._numbers = Numbers(part, of), Numbers(part, of)
         self.generation = 0  # another one when a machine, or a container, is new, another one, or gone
         self._container_numbers.above(taken[0])
@@ -249,10 +250,10 @@ class Registry:
         known = self._container_ids.get((newcomer.tenant_id, newcomer.container))
         if known is not None and known not in self._removed_containers:
             return known
-        container = ContainerRecord(
-            id=self._container_numbers.take(), tenant_id=newcomer.tenant_id, name=newcomer.container
-        )
-        if known is not None:
+        if known is None:
+            number = self._new_container_number(newcomer.tenant_id, newcomer.container)
+            container = ContainerRecord(id=number, tenant_id=newcomer.tenant_id, name=newcomer.container)
+        else:
             container = msgspec.structs.replace(self.containers[known], removed=False)
         self.put_container(container)
         self._new_containers.append(container)
@@ -291,8 +292,19 @@ class Registry:
         """A number for a container that a command is about to make: the one that it has already, where its
         machines have begun to mine, and the books do not have it yet."""
         of = self.tenants.get(tenant)
-        known = None if of is None else self._container_ids.get((of.id, name))
-        return self._container_numbers.take() if known is None else known
+        if of is None:
+            return self._container_numbers.take()
+        known = self._container_ids.get((of.id, name))
+        return self._new_container_number(of.id, name) if known is None else known
+
+    def _new_container_number(self, tenant_id: int, name: str) -> int:
+        """The one that a command is about to give it, where its first machine comes meanwhile."""
+        place = tenant_id, name
+        if place not in self._reserved:
+            if len(self._reserved) >= CONTAINERS_AT_SITES_MAX:  # of commands that failed
+                del self._reserved[next(iter(self._reserved))]
+            self._reserved[place] = self._container_numbers.take()
+        return self._reserved[place]
 
     def put_container(self, container: ContainerRecord) -> None:
         """A container that the database has, or is about to have."""
@@ -305,6 +317,7 @@ class Registry:
         self.generation += 1
         self.containers[container.id] = container
         self._container_ids[container.tenant_id, container.name] = container.id
+        self._reserved.pop((container.tenant_id, container.name), None)
         self._container_numbers.above(container.id)
 
     def note_difficulty(self, worker_id: int, minute: int, difficulty_log2: int, work: int) -> bool:
@@ -498,8 +511,8 @@ class Registry:
         """The container of that name, which is there from now on, with that number if it is new."""
         known = self._container_ids.get((tenant_id, name))
         if known is None:
-            if self._renumbers or number in self.containers:
-                number = self._container_numbers.take()
+            if self._renumbers or number in self.containers or (tenant_id, name) in self._reserved:
+                number = self._new_container_number(tenant_id, name)
             self.put_container(ContainerRecord(id=number, tenant_id=tenant_id, name=name))
             return number
         if known in self._removed_containers:

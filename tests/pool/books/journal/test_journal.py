@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -22,7 +23,7 @@ from pool.books.journal.journal import JournalFailed
 from pool.books.journal.machine_rows import rows_of
 from pool.books.journal.rate_epochs import WorkPrice
 from pool.books.store import Store
-from pool.fleet.rows import TenantTerms, add_tenant, remove_worker
+from pool.fleet.rows import TenantTerms, add_tenant, remove_worker, set_container
 from pool.journal.frames import Place
 from pool.journal.records import Machine
 from stratum.miners.contracts import Admitted
@@ -204,6 +205,31 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
 
 
 @pytest.mark.sqlite_suffices
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("named_by", ["its first share", "another process"])
+async def test_a_container_whose_first_machine_comes_while_it_is_set_is_one(
+    booked: JournalOnStore, named_by: str
+) -> None:
+    """Nameplates of a site are set at once, while its machines come: two numbers for one name, and the books
+    took nothing more of the journal until the pool began anew."""
+    booked.taker.serve()
+    number = booked.registry.reserve_container("acme", "c09")
+    if named_by == "another process":
+        its = Machine(
+            number=7, tenant_id=1, tenant="acme", container_id=99, container="c09", unit="u1", agent=None
+        )
+        booked.registry.adopt(msgspec.structs.replace(its, new=True, new_container=True))
+    worker = booked.worker("acme.c09.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
+    with booked.store.write() as connection:
+        container = set_container(connection, "acme", "c09", units=400, next_id=number, now_s=NOW_S)
+    booked.registry.put_container(container)
+    await booked.folding.fold()
+    assert booked.shares() == {(worker, Verdict.ACCEPTED): 1}
+    assert booked.registry.container_of("acme", "c09") == booked.registry.containers[number] == container
+    assert booked.registry.containers_of("acme") == 1
+
+
 @pytest.mark.sqlite_suffices
 async def test_a_file_that_cannot_be_removed_stops_nobody(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
