@@ -43,10 +43,11 @@ class OneMachine:
         await self._map.look()
         tenant, container, unit = parse_worker_name(name)
         number = self._registry.number_of(tenant, container, unit)
-        index = np.flatnonzero(self._map.places.numbers == number)
+        places = self._map.places
+        index = np.flatnonzero(places.numbers == number)
         if number is None or not len(index):
             return None
-        [row] = self._machines.rows(index, trio.current_time())
+        [row] = self._machines.rows(places, index, trio.current_time())
         met = await self._edges.machine(name)
         return MachineShown(
             **msgspec.structs.asdict(row),

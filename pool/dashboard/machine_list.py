@@ -15,8 +15,8 @@ import numpy as np
 import trio
 from msgspec import Meta
 
-from pool.dashboard.machine_states import FIVE_MINUTES, HOUR, WORDS, letters, rejected_share
-from pool.dashboard.places import Ints, full_name, rest
+from pool.dashboard.machine_states import FIVE_MINUTES, HOUR, WORDS, Letters, letters, rejected_share
+from pool.dashboard.places import Ints, Places, full_name, rest
 from pool.dashboard.site_map import SiteMap
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
@@ -84,8 +84,9 @@ class MachineList:
 
     async def _page(self, asked: Asked) -> MachinePage:
         await self._map.look()
-        places, now_s = self._map.places, trio.current_time()
-        wanted = await self._wanted(asked)
+        # As of here: while others have their turn there may be another map, with others in these places.
+        places, states, now_s = self._map.places, self._map.letters, trio.current_time()
+        wanted = await _wanted(places, states, asked)
         values = np.zeros(len(wanted))
         for at in range(0, len(wanted), PIECE) if asked.sort != "name" else ():
             piece = wanted[at : at + PIECE]
@@ -100,32 +101,10 @@ class MachineList:
         more = len(order) > len(shown)
         last = shown[-1] if len(shown) else 0
         return MachinePage(
-            machines=self.rows(wanted[shown], now_s),
+            machines=self.rows(places, wanted[shown], now_s),
             found=len(wanted),
             cursor=_cursor(float(values[last]), int(wanted[last])) if more else None,
         )
-
-    async def _wanted(self, asked: Asked) -> Ints:
-        places = self._map.places
-        search = asked.search.lower()
-        found: list[Ints] = []
-        for at, place in enumerate(places.all):
-            if asked.tenant not in (None, place.tenant):
-                continue
-            if asked.container not in (None, place.container.name):
-                continue
-            cells = np.arange(places.starts[at], places.starts[at + 1])
-            for first in range(0, len(cells), PIECE) if search else ():
-                units = place.units[first : first + PIECE]
-                prefix = full_name(place.tenant, place.container.name, "")
-                others = [search not in f"{prefix}.{unit}".lower() for unit in units]
-                cells[first : first + PIECE][others] = -1
-                await rest()
-            found.append(cells[cells >= 0])
-        wanted: Ints = np.concatenate([np.zeros(0, dtype=np.intp), *found])
-        if asked.state:
-            wanted = wanted[np.isin(self._map.letters[wanted], np.frombuffer(asked.state.encode(), np.uint8))]
-        return wanted
 
     def _values(self, numbers: Ints, sort: Sort, now_s: float) -> Any:
         looks = self._hashrates.look(numbers, now_s)
@@ -137,9 +116,8 @@ class MachineList:
         values = by[sort.removeprefix("-")]
         return -values if sort.startswith("-") else values
 
-    def rows(self, indexes: Ints, now_s: float) -> list[MachineRow]:
-        """Of these machines, by their places on the map."""
-        places = self._map.places
+    def rows(self, places: Places, indexes: Ints, now_s: float) -> list[MachineRow]:
+        """Of these machines, by their places on that map."""
         looks = self._hashrates.look(places.numbers[indexes], now_s)
         states = letters(looks, places.nameplates_hps[indexes], self._map.thresholds).tobytes().decode()
         rejected = rejected_share(looks)
@@ -166,6 +144,28 @@ class MachineList:
                 )
             )
         return told
+
+
+async def _wanted(places: Places, states: Letters, asked: Asked) -> Ints:
+    search = asked.search.lower()
+    found: list[Ints] = []
+    for at, place in enumerate(places.all):
+        if asked.tenant not in (None, place.tenant):
+            continue
+        if asked.container not in (None, place.container.name):
+            continue
+        cells = np.arange(places.starts[at], places.starts[at + 1])
+        for first in range(0, len(cells), PIECE) if search else ():
+            units = place.units[first : first + PIECE]
+            prefix = full_name(place.tenant, place.container.name, "")
+            others = [search not in f"{prefix}.{unit}".lower() for unit in units]
+            cells[first : first + PIECE][others] = -1
+            await rest()
+        found.append(cells[cells >= 0])
+    wanted: Ints = np.concatenate([np.zeros(0, dtype=np.intp), *found])
+    if asked.state:
+        wanted = wanted[np.isin(states[wanted], np.frombuffer(asked.state.encode(), np.uint8))]
+    return wanted
 
 
 def _cursor(value: float, index: int) -> str:

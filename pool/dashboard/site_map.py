@@ -127,23 +127,23 @@ class SiteMap:
             now_s = trio.current_time()
             if now_s - self.looked_s < LOOK_S:
                 return None
-            self.looked_s, self.at_s = now_s, int(self._wall_clock())
-            anew = self.places.generation != self._registry.generation
+            at_s, places = int(self._wall_clock()), self.places
+            anew = places.generation != self._registry.generation
             anew = anew and now_s - self._laid_out_s >= LAYOUT_S
             if anew:
-                self._laid_out_s = now_s
-                self.places = await lay_out(self._registry, self.places)
-            found, ths = await self._looked(now_s)
-            changes = self._begin_anew(found, ths) if anew else self._changed(found, ths)
+                places = await lay_out(self._registry, places)
+            found, ths = await self._looked(places, now_s)
+            # At once: whoever asked may have left by here, and his look is none then.
+            self.looked_s, self.at_s = now_s, at_s
+            changes = self._begin_anew(places, found, ths) if anew else self._changed(found, ths)
             if changes is not None:
                 for told in self.on_change:
                     told(changes)
             return changes
 
-    async def _looked(self, now_s: float) -> tuple[Letters, Rounded]:
-        places, tenants = self.places, len(self.places.tenants)
+    async def _looked(self, places: Places, now_s: float) -> tuple[Letters, Rounded]:
         found, rates = np.zeros(len(places), dtype=np.uint8), np.zeros(len(places))
-        sums = _Sums(tenants)
+        sums = _Sums(len(places.tenants))
         for at in range(0, len(places), PIECE):
             piece = slice(at, at + PIECE)
             looks = self._hashrates.look(places.numbers[piece], now_s)
@@ -161,9 +161,10 @@ class SiteMap:
         rates[found == OFFLINE] = 0.0
         return found, np.rint(rates / THS).astype(np.int64)
 
-    def _begin_anew(self, found: Letters, ths: Rounded) -> Changes:
+    def _begin_anew(self, places: Places, found: Letters, ths: Rounded) -> Changes:
         self.version += 1
-        self.letters, self.ths = found, ths
+        self._laid_out_s = self.looked_s
+        self.places, self.letters, self.ths = places, found, ths
         self._fragments = [b""] * len(self.places.all)
         self._stale = set(range(len(self.places.all)))
         self._bodies.clear()

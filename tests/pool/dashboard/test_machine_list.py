@@ -5,9 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
-from pool.dashboard import machine_list
+from pool.dashboard import machine_list, places
 from pool.dashboard.machine_list import Asked, BadCursor, MachineList
+from pool.dashboard.site_map import LAYOUT_S
 from tests.stages.machine_hall import MachineHall
 
 
@@ -59,6 +61,40 @@ async def test_pages_add_up_to_what_a_list_by_hand_has(
     ):
         found = await all_pages(listed, limit=5, **asked)
         assert [it["name"] for it in found] == [it["name"] for it in everything if wanted(it)], asked
+
+
+@pytest.mark.parametrize("asked", [{"search": "r"}, {"search": "r", "state": "o"}, {"sort": "hashrate"}])
+async def test_a_page_is_of_one_map_whoever_comes_or_goes_while_it_is_made(
+    asked: dict[str, Any], autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its places on another map a tenant would see machines of others."""
+    hall = MachineHall("acme", "zeta")
+    acmes = [hall.machine(f"acme.c.r{at}") for at in range(3)]
+    zetas = [f"zeta.c.r{at}" for at in range(3)]
+    for it in zetas:
+        hall.machine(it)
+    listed = of(hall)
+    assert (await listed.page(Asked(tenant="acme"))).found == 3
+
+    async def another_map() -> None:
+        await trio.sleep(LAYOUT_S)
+        assert await hall.map.look() is not None
+
+    async def come() -> None:
+        monkeypatch.setattr(machine_list, "rest", places.rest)
+        hall.machine("acme.c.r3")
+        await another_map()
+
+    async def go() -> None:
+        monkeypatch.setattr(machine_list, "rest", places.rest)
+        hall.registry.remove_workers(acmes)
+        await another_map()
+
+    for meanwhile in (come, go):
+        await trio.sleep(LAYOUT_S)
+        monkeypatch.setattr(machine_list, "rest", meanwhile)
+        page = await listed.page(Asked(tenant="zeta", **asked))
+        assert [it.name for it in page.machines] == zetas
 
 
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "bm9uZSAx", "\udcff", "MS4wIDEgMg=="])

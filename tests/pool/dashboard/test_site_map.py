@@ -169,6 +169,29 @@ async def test_it_is_looked_at_once_for_all_and_not_more_often_than_it_changes(
     assert len(bodies) == 1
 
 
+async def test_who_leaves_while_the_map_is_made_anew_leaves_it_whole(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may take so long and no longer: half a look, and no look worked any more until a machine
+    came."""
+    hall = MachineHall()
+    hall.machine("acme.c1.u0")
+    before = await shown(hall)
+    hall.machine("acme.c1.u1")
+    await trio.sleep(LAYOUT_S)
+    with trio.CancelScope() as request, monkeypatch.context() as patched:
+
+        async def late() -> None:
+            request.cancel()
+            await places.rest()
+
+        patched.setattr(site_map, "rest", late)
+        await hall.map.look()
+    assert request.cancelled_caught
+    assert len(hall.map.letters) == len(hall.map.places) == len(before["containers"][0]["units"])
+    assert states(await shown(hall)).keys() == {"acme.c1.u0", "acme.c1.u1"}
+
+
 async def test_new_machines_are_a_new_map_and_not_one_each(autojump_clock: object) -> None:
     hall = MachineHall()
     hall.machine("acme.c1.u1")
