@@ -574,8 +574,8 @@ class Registry:
         return number in self.workers or number in self.newcomers.by_number
 
     def place_of(self, number: int) -> tuple[str, str, str]:
-        """The names of its tenant and container, and its unit's."""
-        worker = self.workers.get(number)
+        """The names of its tenant and container, and its unit's: of a worker, removed or not, or newcomer."""
+        worker = self.workers.get(number) or self._removed.get(number)
         if worker is None:
             tenant_id, container, unit = self.newcomers.by_number[number].name
         else:

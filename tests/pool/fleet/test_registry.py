@@ -52,6 +52,19 @@ def known(store: Store) -> Registry:
         return Registry(load(connection))
 
 
+@pytest.mark.sqlite_suffices
+def test_who_named_a_machine_before_it_was_removed_calls_it_by_its_name_after(known: Registry) -> None:
+    """Between a look at machines and its words there is a thread: a KeyError was the end of all that it
+    had to tell."""
+    assert prove(known, "acme.c07.r12s04")
+    (number,) = known.workers
+    known.remove_workers([number])
+    assert known.name_of(number) == "acme.c07.r12s04"
+    known.newcomers.forget(known.newcomers.gone)  # a commit has all that it had sent
+    assert not known.knows(number)
+    assert known.name_of(number) == "acme.c07.r12s04"
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
