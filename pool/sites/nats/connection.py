@@ -47,9 +47,10 @@ class Subscribed:
         self._there.set()
 
     async def next(self) -> Message:
+        """Whoever is cancelled has taken nothing."""
+        await trio.lowlevel.checkpoint()
         while True:
             if (message := self.inflow.take()) is not None:
-                await trio.lowlevel.checkpoint()
                 return message
             self._there = trio.Event()
             if (message := self.inflow.take()) is not None:

@@ -13,8 +13,8 @@ import trustme
 
 from pool.settings_file import BadConfig
 from pool.sites.nats import client
-from pool.sites.nats.client import BUFFER_BYTES_MAX, Access, NatsAway
-from pool.sites.nats.connection import Connection
+from pool.sites.nats.client import BUFFER_BYTES_MAX, Access, Message, NatsAway
+from pool.sites.nats.connection import Connection, Subscribed
 from pool.sites.nats.key import new_key
 from pool.sites.nats.server_settings import Certificates
 from tests.fixtures.nats_servers import Keys, NatsServer
@@ -199,6 +199,18 @@ async def test_who_reads_slowly_loses_messages_and_nothing_else(nats_server: Nat
         assert few.inflow.dropped == hears.state.dropped == 7
         await says.publish("angara.test", b"later")
         assert (await few.next()).data == b"later"
+
+
+async def test_a_message_is_there_for_the_next_one_where_its_reader_was_cancelled() -> None:
+    """Who pulls journals gives up for a moment: JetStream would send it again after a minute, five times."""
+    messages = Subscribed("x", 2, 100, trio.lowlevel.current_trio_token())
+    for data in (b"1", b"2"):
+        assert messages.inflow.put(Message("x", data))
+    with trio.CancelScope() as reader:
+        reader.cancel()
+        await messages.next()
+    assert reader.cancelled_caught
+    assert [messages.inflow.take(), messages.inflow.take()] == [Message("x", b"1"), Message("x", b"2")]
 
 
 async def test_what_cannot_be_said_is_told_to_who_says_it(nats_server: NatsServer) -> None:
