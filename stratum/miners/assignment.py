@@ -329,10 +329,10 @@ class Assignment:
         # What is known by now came while the session was not here: it has a difficulty without it.
         since_seq = job.seq if fresh else self.channel.next_seq
         self.sent_seq = job.seq
-        said = self._arrive(job.seq) if self._told_channel is not self.channel else b""
+        said = self._arrive(job.seq, now_s) if self._told_channel is not self.channel else b""
         return said + self._pin(log2, since_seq, now_s) + self._language.job(self.channel, job, None)
 
-    def _arrive(self, seq: int) -> bytes:
+    def _arrive(self, seq: int, now_s: float) -> bytes:
         """The job `seq` is the first one of another channel: what the miner is to hear before it."""
         engine, channel, told = self._services.engine, self.channel, self._told_channel
         assert self.extranonce1 is not None
@@ -346,6 +346,8 @@ class Assignment:
                 engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
             self._inherited = ()
             said = self._language.extranonce(self.extranonce1, channel.extranonce2_size)
+            if said:
+                self._liveness.told_extranonces(now_s)
         self._told_channel, self._told_extranonce1 = channel, self.extranonce1
         return said + self.mask_changed()
 

@@ -2,15 +2,20 @@
 
 A state machine without I/O that is asked every few seconds and says what is to be done about the miner now:
 who is silent is asked whether it lives, who finds nothing but invalid shares is given a fresh job, then asked
-to connect again, and at last dropped.
+to connect again, and at last dropped. Who does so with other extranonces than it had is dropped soon: it has
+passed them over, as Bitaxes and SRI's translator do, and comes again to where they are its first ones.
 
 Invariants: each kind of help comes once, in its order; one valid share starts the count anew.
 Must not know: jobs, difficulties, channels.
 """
 
 from enum import Enum
+from typing import Final
 
 import msgspec
+
+UNTAKEN: Final = "other extranonces not taken"
+UNTAKEN_S: Final = 15.0  # of invalid shares alone; what comes late, of the work before, is valid meanwhile
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +55,7 @@ class Liveness:
         "_pinged_at_s",
         "_refusals",
         "_rejected",
+        "_told_at_s",
         "closing",
     )
 
@@ -61,6 +67,7 @@ class Liveness:
         self._pinged_at_s: float | None = None
         self._invalid_since_s: float | None = None
         self._invalid_step = 0
+        self._told_at_s: float | None = None  # other extranonces, which it may not have taken
         self._accepted = self._rejected = 0
         self._bad_lines = self._refusals = 0
 
@@ -82,6 +89,10 @@ class Liveness:
     def sent_away(self, now_s: float, *, at_once: bool) -> None:
         """It was asked to connect again, and is dropped if it does not."""
         self._leave_by_s = now_s + (0.0 if at_once else self._limits.leave_s)
+
+    def told_extranonces(self, now_s: float) -> None:
+        """Other ones than it had, with a job."""
+        self._told_at_s = now_s
 
     @property
     def counted(self) -> tuple[int, int]:
@@ -120,6 +131,8 @@ class Liveness:
             self.spoke(now_s if invalid else max(heard_s, self._active_at_s))
         if valid:
             self._invalid_since_s, self._invalid_step = None, 0
+            if self._told_at_s is not None and now_s - self._told_at_s >= UNTAKEN_S:
+                self._told_at_s = None
         elif invalid and self._invalid_since_s is None:
             self._invalid_since_s = now_s
         if self._pinged_at_s is not None:
@@ -136,6 +149,9 @@ class Liveness:
         assert self._invalid_since_s is not None
         limits = self._limits
         invalid_s = now_s - self._invalid_since_s
+        if self._told_at_s is not None and min(invalid_s, now_s - self._told_at_s) >= UNTAKEN_S:
+            self.closing = UNTAKEN
+            return None
         if self._invalid_step == 0 and invalid_s >= limits.invalid_job_s:
             self._invalid_step = 1
             return Due.FRESH_JOB

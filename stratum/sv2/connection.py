@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from stratum.miners.connection import RECV_BYTES, receive
+from stratum.miners.liveness import UNTAKEN
 from stratum.miners.mining_session import State
 from stratum.miners.poller import READ, WRITE, Poller
 from stratum.miners.switchboard import Switchboard
@@ -413,8 +414,8 @@ class Sv2Connection:
                 self.write(messages.close_channel(channel.number, channel.session.closing or "ended"))
             if not self._channels:
                 self.end("left")
-            elif self._limits.draining is not None:  # no other one may be opened: all come again together
-                self._leave("moved")
+            elif self._limits.draining is not None or channel.session.closing == UNTAKEN:
+                self._leave("moved")  # no other one may be opened, or would be: all come again together
 
     # What it is told
 

@@ -6,7 +6,7 @@ import pytest
 
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.mining_session import State
-from tests.stages.sessions import CHECK_S, Miner, SessionStage, in_state, words
+from tests.stages.sessions import CHECK_S, Miner, SessionStage, in_state, make_work, words
 
 
 def closing_after(miner: Miner, seconds: float) -> str | None:
@@ -103,6 +103,44 @@ def test_two_invalid_shares_minutes_apart_do_not_skip_the_help() -> None:
     miner.stage.advance(200)
     miner.hear()
     assert words(nothing_but_invalid(miner, CHECK_S)) == "set_difficulty notify"
+    assert miner.session.closing is None
+
+
+def tell_other_extranonces(miner: Miner) -> None:
+    miner.ask("mining.extranonce.subscribe")
+    other = miner.stage.add_channel(2)
+    miner.stage.publish(make_work(7), other)
+    miner.stage.move(miner, other)
+    miner.stage.serve_waiting()
+    assert words(miner.hear()) == "set_extranonce set_difficulty notify"
+
+
+def test_who_finds_nothing_valid_with_other_extranonces_has_not_taken_them_and_is_dropped() -> None:
+    """Else it would be three minutes of work for nothing, at each move."""
+    miner = settled_miner()
+    tell_other_extranonces(miner)
+    assert nothing_but_invalid(miner, 20) == []
+    assert miner.session.closing == "other extranonces not taken"
+
+
+def test_what_comes_late_of_the_work_before_is_no_sign_that_they_were_taken() -> None:
+    miner = settled_miner()
+    late = miner.share()
+    tell_other_extranonces(miner)
+    assert miner.submit(*late)["result"] is True
+    nothing_but_invalid(miner, 25)
+    assert miner.session.closing == "other extranonces not taken"
+
+
+def test_who_has_found_something_with_them_is_helped_as_others_are() -> None:
+    miner = settled_miner()
+    tell_other_extranonces(miner)
+    nothing_but_invalid(miner, 10)
+    assert miner.mine()["result"] is True, "after an unlucky one"
+    miner.stage.advance(20)
+    assert miner.mine()["result"] is True
+    miner.stage.advance(CHECK_S)
+    nothing_but_invalid(miner, 55)
     assert miner.session.closing is None
 
 

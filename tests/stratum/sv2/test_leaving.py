@@ -77,6 +77,27 @@ async def test_before_a_restart_all_on_a_connection_come_again_together(autojump
         assert pool.server.connection_limits.sessions == 0
 
 
+async def test_who_passes_another_prefix_over_comes_again_with_all_of_its_channels(
+    autojump_clock: MockClock,
+) -> None:
+    """Else a proxy would have a machine of its mine on for nothing: such ones pass CloseChannel over too."""
+    async with playing() as pool:
+        other = pool.server.add_channel(2)
+        pool.server.publish(make_work(7), other)
+        proxy = await pool.machine()
+        moved, stays = await proxy.open("acme.c01.u1", least=4), await proxy.open("acme.c01.u2", least=4)
+        pool.server.board.distribution.move(session_of(pool, "acme.c01.u1"), other)
+        await proxy.until("SetExtranoncePrefix")
+        assert (await proxy.mine(stays))["count"] == 1
+        with trio.fail_after(60):
+            while "other extranonces not taken" not in pool.server.board.dropped:
+                share, _ = moved.share()
+                await proxy.submit(moved, share | {"job": 1})
+                await trio.sleep(2)
+        await hear_the_end(proxy)
+        assert pool.server.connection_limits.sessions == 0
+
+
 async def test_a_proxy_whose_machines_are_switched_off_stays(autojump_clock: MockClock) -> None:
     """SRI's takes the end of its connection for a pool's failure, and goes to its next pool for good."""
     async with playing() as pool:
