@@ -33,7 +33,7 @@ class LeaseWatch:
             await trio.sleep(LEASE_CHECK_S)
             try:
                 kept = await trio.to_thread.run_sync(self._store.keep_lease)
-            except SQLAlchemyError as error:
+            except (OSError, SQLAlchemyError) as error:  # of the lock's file, too
                 if not self.books_away:
                     log.error("lease_not_known", reason=words_of(error))
                 self.books_away = True

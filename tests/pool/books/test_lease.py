@@ -3,6 +3,7 @@
 Others are refused in words that say who it is. A lock that is lost unnoticed lets nobody write beside others.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
 import trio
 from sqlalchemy import Connection, NullPool, create_engine, insert, select, text
+from sqlalchemy.exc import OperationalError
 
 import pool.books.lease
 import pool.books.lease_watch
@@ -35,6 +38,7 @@ from pool.fleet.rows import NumberTaken, insert_new
 from tests.fixtures.databases import Databases, PostgresDatabases, SqliteDatabases, add_tenant
 from tests.stages.command_line import ask_books
 from tests.stages.two_pools import settings
+from tests.stages.waiting import until
 
 PROCESS_S_MAX = 120  # a safety net
 NODE = NodeConfig(name="nowhere", url="http://127.0.0.1:1", user="u", password="p")
@@ -336,3 +340,32 @@ def test_a_pools_host_that_dies_does_not_keep_its_lease(postgres_databases: Post
         session = store._lease._lock._session  # type: ignore[attr-defined]
         found = {name: session.exec_driver_sql(f"SHOW {name}").scalar() for name in KEEPALIVE}
         assert found == dict.fromkeys(KEEPALIVE, "0"), "taken; but a Unix socket, as here, has none"
+
+
+class StoreThatCannotLook:
+    """pool.books.store.Store, of a lease that nobody can look at for once."""
+
+    def __init__(self, error: Exception) -> None:
+        self.looks: list[Exception | None] = [error, None]
+
+    def keep_lease(self) -> Kept:
+        if self.looks and (error := self.looks.pop(0)) is not None:
+            raise error
+        return Kept.HELD
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(errno.EACCES, "Permission denied"), OperationalError("", None, Exception("cut off"))],
+)
+async def test_a_lease_that_cannot_be_looked_at_is_not_lost(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor its pool, whose miners are served: it is looked at again."""
+    monkeypatch.setattr(pool.books.lease_watch, "LEASE_CHECK_S", 0.0)
+    watch = pool.books.lease_watch.LeaseWatch(cast(Store, StoreThatCannotLook(error)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        await until(lambda: watch.books_away, look_s=0.0)
+        await until(lambda: not watch.books_away)
+        nursery.cancel_scope.cancel()
