@@ -511,7 +511,8 @@ class Registry:
         """The container of that name, which is there from now on, with that number if it is new."""
         known = self._container_ids.get((tenant_id, name))
         if known is None:
-            if self._renumbers or number in self.containers or (tenant_id, name) in self._reserved:
+            ours = self._renumbers or (tenant_id, name) in self._reserved
+            if ours or number in self.containers or self._container_numbers.gave(number):
                 number = self._new_container_number(tenant_id, name)
             self.put_container(ContainerRecord(id=number, tenant_id=tenant_id, name=name))
             return number

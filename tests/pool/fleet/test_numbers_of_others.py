@@ -111,6 +111,15 @@ def test_nor_is_it_one_that_was_given_out_and_is_free_again(part: int, parts: in
     assert registry.name_of(number or 0) == "acme.c01.u3"
 
 
+def test_nor_is_a_container_given_the_number_that_a_command_is_about_to_give_another() -> None:
+    registry = Registry(of())
+    number = registry.reserve_container("acme", "c01")
+    worker = registry.adopt(named("acme.c09.u1", number=7, container_id=number))
+    registry.put_container(ContainerRecord(id=number, tenant_id=1, name="c01"))
+    assert registry.name_of(worker or 0) == "acme.c09.u1"
+    assert registry.containers[number].name == "c01"
+
+
 def told_of(unit: str, number: int) -> KnownMachine:
     return KnownMachine(
         tenant="acme", container="c01", unit=unit, number=number, container_id=1, difficulty_log2=None
