@@ -315,7 +315,8 @@ class Rounds:
             # Other events may have these: they are asked before anybody comes back.
             self._ending.add(event.id)
             it = Doing()
-        for worker in known.unheld:
+        unheld = known.unheld.copy()  # others are told of meanwhile, in the pool's own thread
+        for worker in unheld:
             machine = known.machines.get(worker)
             if machine is not None and machine.state is MachineState.CONFIRMED and event.state in RUNS:
                 it.again(machine, Action.PAUSE)
@@ -342,7 +343,7 @@ class Rounds:
             event = _moved(connection, event, machines, mining(looks), now_s, drawn)
             step = last_step(connection, event.id)
         known.event, known.machines, known.step = event, machines, step
-        known.unheld.clear()
+        known.unheld -= unheld
         return self._to_send(known, it, made)
 
     def _to_send(self, known: Known, it: Doing, made: Sequence[Change]) -> tuple[Ask, ...]:

@@ -10,8 +10,8 @@ import trio
 from sqlalchemy.exc import OperationalError
 
 from pool.books.store import Store
-from pool.power.control.contract import Action, Asked
-from pool.power.curtailment import course
+from pool.power.control.contract import Action, Answer, Answered, Asked
+from pool.power.curtailment import course, rounds
 from pool.power.curtailment.asking import change, restore
 from pool.power.curtailment.course import Look
 from pool.power.curtailment.executor import HOLD_FOR_S
@@ -316,6 +316,44 @@ async def test_no_machine_is_two_events(stage: PowerStage, autojump_clock: trio.
         # One that the first did not need any more is the second's from then on.
         assert len(first) + len(second) == 100
         assert stage.site.off() == 100
+
+
+@pytest.mark.parametrize("step", [(course.Doing, "again"), (rounds, "note_asked")])
+async def test_who_says_in_the_middle_of_a_look_that_nobody_holds_it_is_asked_at_the_next(
+    stage: PowerStage,
+    step: tuple[Any, str],
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread looks, and the pool's own hears all the machines of a runner that begins anew."""
+    async with stage.running():
+        await stage.ask(until_s=stage.now_s + 3_600)
+        await trio.sleep(300)
+    looking, machines = Rounds(stage.store, dry_run=False), await stage.machines()
+    first, second = stage.workers[:2]
+
+    def look() -> set[int]:
+        asks = looking.look(stage.site.looks(), stage.now_s, trio.current_time()).asks.get(1, ())
+        return {it.worker for it in asks if it.action is Action.PAUSE}
+
+    def nobody_holds(worker: int) -> None:
+        answer = Answered(machine=machines[worker].name, answer=Answer.REFUSED)
+        looking.answered(1, worker, Action.HOLD, answer)
+
+    look()
+    owner, name = step
+    do = getattr(owner, name)
+
+    def meanwhile(*given: Any, **more: Any) -> None:
+        monkeypatch.setattr(owner, name, do)
+        nobody_holds(second)
+        do(*given, **more)
+
+    nobody_holds(first)
+    monkeypatch.setattr(owner, name, meanwhile)
+    assert look() == {first}
+    assert look() == {second}
+    assert look() == set()
 
 
 async def test_a_line_that_is_cut_proves_nothing_and_nobody_stays_off(
