@@ -76,7 +76,8 @@ class Heard:
     def __init__(self, since_s: int, last_s: int) -> None:
         self._last_s = last_s
         self._late_s = ALONE_S  # what had gathered by then is not known
-        self._known = [(-1, since_s)]  # what is behind that record is of no earlier moment; both ascend
+        # What is behind that record is of no earlier moment; both ascend. Replaced, for other threads ask.
+        self._known = [(-1, since_s)]
 
     def note(self, have: int, now_s: int) -> None:
         """It lives, and up to that record we have all of it."""
@@ -89,11 +90,11 @@ class Heard:
 
     def not_before_s(self, number: int) -> int:
         """Of that record."""
-        at = bisect_left(self._known, number, key=itemgetter(0))
-        return self._known[max(at - 1, 0)][1]
+        known = self._known
+        return known[max(bisect_left(known, number, key=itemgetter(0)) - 1, 0)][1]
 
     def _put(self, number: int, moment_s: int) -> None:
-        known = self._known
+        known = self._known.copy()
         if number < known[-1][0] or moment_s <= known[-1][1]:
             return
         if number == known[-1][0] or (len(known) > 2 and moment_s - known[-2][1] < HEARD_S):
@@ -102,6 +103,7 @@ class Heard:
             known.append((number, moment_s))
         if len(known) > HEARD_MAX:
             del known[1]
+        self._known = known
 
 
 class EdgePrices:

@@ -45,15 +45,15 @@ class Told:
         NEVER: it was not."""
         if changed_s < self._since_s:
             return changed_s, self._since_s
-        alone = self._alone
+        last_s, alone = self._last_s, self._alone  # in this order: what comes between is noted the other way
         at = bisect_left(alone, changed_s, key=lambda it: it[1])
         if at < len(alone) and alone[at][0] <= changed_s:
             from_s, until_s = alone[at]
             # What came right behind the last sign of life may have been told.
             return changed_s if changed_s - from_s <= SILENT_S else until_s, until_s
-        if changed_s > self._last_s:
+        if changed_s > last_s:
             # The books' time may be ahead of our clock: what is dated so was made, and nothing is of later.
-            may_be = changed_s - self._last_s <= SILENT_S or changed_s > self._wall_clock()
+            may_be = changed_s - last_s <= SILENT_S or changed_s > self._wall_clock()
             return (changed_s if may_be else NEVER), NEVER
         return changed_s, changed_s + SILENT_S
 

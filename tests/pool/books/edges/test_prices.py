@@ -2,6 +2,7 @@
 for what its node, or ours, does not know yet."""
 
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from payouts.receipts.making_good import MakeGood, Tolerance
 from payouts.schemas.money import fee_bases, rates, tenants
 from pool.books.audit.verify import verify
 from pool.books.book import bind
+from pool.books.edges import prices
 from pool.books.edges.paid_terms import ALONE_S, LATE_S
 from pool.books.edges.prices import CATCHES_UP, HEARD_MAX, RATES_MAX, STREAM_STANDS_S, Heard
 from pool.books.edges.rows import release_edge
@@ -556,6 +558,30 @@ def test_what_comes_of_an_edge_is_of_as_late_as_it_can_be() -> None:
     listen(300)
     assert len(heard._known) == HEARD_MAX
     heard.note(number + 1, NOW_S)  # our clock stepped back
+
+
+def test_a_sign_of_life_changes_nothing_of_what_is_just_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The books ask in a thread of theirs: the floor of a later record would date this one when its price was
+    over, and an honest edge was held for it."""
+    heard, minutes = Heard(NOW_S, NOW_S), iter(range(1, 1 << 20))
+
+    def listen(hours: int) -> int:
+        for _ in range(60 * hours):
+            minute = next(minutes)
+            heard.note(minute, NOW_S + 60 * minute)
+        return minute
+
+    def meanwhile(*given: Any, **key: Any) -> int:
+        at = bisect_left(*given, **key)
+        listen(1)
+        return at
+
+    newest = listen(300)
+    for number in (newest - 60 * 5, newest + 1):
+        floor_s = heard.not_before_s(number)
+        with monkeypatch.context() as patched:
+            patched.setattr(prices, "bisect_left", meanwhile)
+            assert heard.not_before_s(number) == floor_s
 
 
 @pytest.mark.sqlite_suffices

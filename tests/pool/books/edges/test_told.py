@@ -1,7 +1,11 @@
 """When an edge was told of a change, by when it was heard of."""
 
+from bisect import bisect_left
+from typing import Any
+
 import pytest
 
+from pool.books.edges import told
 from pool.books.edges.limits import CLOCK_AHEAD_S
 from pool.books.edges.told import HEADER_S, JOB_S, NEVER, REMEMBERED_S, SILENT_S, Told
 
@@ -22,7 +26,7 @@ ALONE = heard((NOW_S, NOW_S + DAY_S), (NOW_S + 4 * DAY_S, NOW_S + 5 * DAY_S))
 
 
 @pytest.mark.parametrize(
-    ("changed_s", "told"),
+    ("changed_s", "told_s"),
     [
         (-60, (-60, 0)),  # before this hub: by its last sign of life
         (HOUR_S, (HOUR_S, HOUR_S + SILENT_S)),
@@ -33,8 +37,25 @@ ALONE = heard((NOW_S, NOW_S + DAY_S), (NOW_S + 4 * DAY_S, NOW_S + 5 * DAY_S))
         (6 * DAY_S, (NEVER - NOW_S, NEVER - NOW_S)),
     ],
 )
-def test_it_was_told_when_it_was_heard_of_first(changed_s: int, told: tuple[int, int]) -> None:
-    assert ALONE.between(NOW_S + changed_s) == (NOW_S + told[0], NOW_S + told[1])
+def test_it_was_told_when_it_was_heard_of_first(changed_s: int, told_s: tuple[int, int]) -> None:
+    assert ALONE.between(NOW_S + changed_s) == (NOW_S + told_s[0], NOW_S + told_s[1])
+
+
+def test_who_is_heard_of_again_while_that_is_asked_was_not_told_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The books ask in a thread of theirs: an honest edge would be held for the terms of before."""
+    made = heard((NOW_S, NOW_S + DAY_S))
+
+    def meanwhile(*given: Any, **key: Any) -> int:
+        at = bisect_left(*given, **key)
+        made.note(NOW_S + 4 * DAY_S)
+        return at
+
+    monkeypatch.setattr(told, "bisect_left", meanwhile)
+    assert made.between(NOW_S + 2 * DAY_S) == (NEVER, NEVER)
+    monkeypatch.undo()
+    assert made.between(NOW_S + 2 * DAY_S) == (NOW_S + 4 * DAY_S, NOW_S + 4 * DAY_S)
 
 
 def test_by_which_terms_a_block_may_be_is_certain_but_for_hours() -> None:
