@@ -3,11 +3,19 @@ and who is counted is who was let in."""
 
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from payouts.rates import Scheme
 from pool.fleet import newcomers
@@ -29,11 +37,14 @@ Name = tuple[str, str]
 
 
 class Histories(RuleBasedStateMachine):
-    """Of one registry. Numbers are those of all processes, or of the fourth of four."""
+    """Of one registry: of a process that numbers alone, of the first of four, where commands are given, or of
+    one that is told what there is."""
 
-    @initialize(of=st.sampled_from([(0, 1), (3, 4)]))
+    @initialize(of=st.sampled_from([(0, 1), (0, 4), (3, 4)]))
     def begin(self, of: tuple[int, int]) -> None:
         self.registry = Registry(Snapshot((ACME,), (), ()), part=of[0], of=of[1])
+        self.is_told = of[0] > 0
+        self.reserved: dict[str, int] = {}  # for containers that are about to be set
         self.connections: list[tuple[ConnectionFrom, Name, int]] = []
         self.sent: list[tuple[Name, int]] = []  # and in no commit
         self.gone: tuple[tuple[int, int], ...] | None = None  # of the commit that is under way
@@ -85,6 +96,7 @@ class Histories(RuleBasedStateMachine):
             self.leave(name)
             self.registry.remove_workers([number])
 
+    @precondition(lambda self: self.is_told)
     @rule(name=NAMES, number=NUMBERS, container=NUMBERS)
     def be_told(self, name: Name, number: int, container: int) -> None:
         known = KnownMachine(
@@ -111,11 +123,32 @@ class Histories(RuleBasedStateMachine):
         )
         self.counts(self.registry.renumbered(machine).number, name)
 
+    @precondition(lambda self: self.is_told)
     @rule(name=NAMES, number=NUMBERS, removed=st.booleans())
-    def change_container(self, name: Name, number: int, removed: bool) -> None:
+    def be_told_of_a_container(self, name: Name, number: int, removed: bool) -> None:
         for unit in ("u1", "u2") if removed else ():
             self.remove((name[0], unit))
         self.registry.learn_container(ContainerRecord(id=number, tenant_id=1, name=name[0], removed=removed))
+
+    @precondition(lambda self: not self.is_told)
+    @rule(name=NAMES)
+    def begin_to_set_a_container(self, name: Name) -> None:
+        self.reserved[name[0]] = self.registry.reserve_container("acme", name[0])
+
+    @precondition(lambda self: self.reserved)
+    @rule()
+    def set_a_container(self) -> None:
+        name, number = self.reserved.popitem()
+        self.registry.put_container(ContainerRecord(id=number, tenant_id=1, name=name))
+
+    @precondition(lambda self: not self.is_told)
+    @rule(name=NAMES)
+    def remove_a_container(self, name: Name) -> None:
+        known = self.registry.container_of("acme", name[0])
+        if known is not None:
+            for unit in ("u1", "u2"):
+                self.remove((name[0], unit))
+            self.registry.put_container(msgspec.structs.replace(known, removed=True))
 
     def counts(self, number: int, name: Name) -> None:
         """Shares of that name are booked by that number, for ever."""
@@ -137,6 +170,11 @@ class Histories(RuleBasedStateMachine):
         assert set(numbers[registry.newcomers.among(numbers)].tolist()) == there.keys()
 
     @invariant()
+    def a_container_has_one_number(self) -> None:
+        names = [it.name for it in self.registry.containers.values()]
+        assert len(set(names)) == len(names)
+
+    @invariant()
     def each_tenant_has_as_many_as_are_counted(self) -> None:
         registry = self.registry
         counted = Counter(it.tenant_id for it in registry.workers.values())
@@ -147,5 +185,5 @@ class Histories(RuleBasedStateMachine):
 def test_a_number_is_one_names_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newcomers, "_NUMBERS_AT_A_TIME", 1)
     run_state_machine_as_test(
-        Histories, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
+        Histories, settings=settings(max_examples=300, stateful_step_count=30, deadline=None)
     )
