@@ -336,6 +336,9 @@ class Sv2Connection:
     def open_channel(self, asked: OpenChannel, agent: str, *, rolls: bool) -> None:
         if len(self._channels) >= CHANNELS_MAX:
             raise NotOpened("too-many-channels")
+        if self._limits.draining is not None:  # it comes again when we do: a refusal ends SRI's translator
+            self._leave("moved")
+            return
         place = self._limits.enter(self.address, instead_of=self._place)
         if isinstance(place, str):
             raise NotOpened(f"refused: {place}")

@@ -37,7 +37,7 @@ class Host(Protocol):
     """Who has the channels of a connection."""
 
     def open_channel(self, asked: OpenChannel, agent: str, *, rolls: bool) -> None:
-        """Open one, with all that it is told. Raises NotOpened."""
+        """Open one, with all that it is told, or end the connection. Raises NotOpened."""
 
     def session(self, channel_id: int) -> ChannelSession | None:
         """Of an open channel."""

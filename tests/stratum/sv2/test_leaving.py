@@ -77,6 +77,19 @@ async def test_before_a_restart_all_on_a_connection_come_again_together(autojump
         assert pool.server.connection_limits.sessions == 0
 
 
+@pytest.mark.parametrize("channels", [0, 1])
+async def test_who_opens_a_channel_before_a_restart_comes_again_and_is_not_refused(channels: int) -> None:
+    """A refusal would end SRI's translator for good."""
+    async with playing() as pool:
+        proxy = await pool.machine()
+        for _ in range(channels):
+            await proxy.open("acme.c01.u1", least=4)
+        pool.server.connection_limits.draining = "the pool is about to restart"
+        await proxy.ask_to_open("acme.c01.u2", least=4)
+        assert await hear_the_end(proxy) == []
+        assert pool.server.connection_limits.sessions == 0
+
+
 async def test_who_passes_another_prefix_over_comes_again_with_all_of_its_channels(
     autojump_clock: MockClock,
 ) -> None:
