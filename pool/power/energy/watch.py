@@ -128,8 +128,10 @@ class PowerWatch:
         if self._told is None or trio.current_time() - self._told_s >= AGAIN_S:
             machines, known, now_s = await self.machines(), self.known, int(self._wall_clock())
             sums = partial(power_now, known, machines, now_s)
-            self._told = await trio.to_thread.run_sync(sums, limiter=self._alone)
-            self._told_s = trio.current_time()
+            told = await trio.to_thread.run_sync(sums, limiter=self._alone)
+            if known is not self.known:
+                return told  # somebody has changed something since: the next one is told that
+            self._told, self._told_s = told, trio.current_time()
         return self._told
 
     async def suspects(self) -> tuple[Suspect, ...]:

@@ -1,23 +1,27 @@
 """What is known of power in a running pool: read from its books, and kept while they are away."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import trio
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from payouts.energy.terms import Charge, HostingTerms, set_terms
 from pool.books.store import Store
 from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load, set_container
+from pool.power.energy import watch
 from pool.power.energy.energies import energy_of_hour
+from pool.power.energy.live import Known
 from pool.power.energy.meters import NewMeter, add_meter, take_readings
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
 from pool.power.energy.readings import Reading
-from pool.power.energy.watch import READ_S, PowerWatch
+from pool.power.energy.watch import READ_S, PowerWatch, read_known
 from pool.power.figures import Basis
 from stratum.tallies import Verdict, pack_tallies
 from tests.histories.power import HOUR, NOW_S, add_container, mined_in_hour
@@ -81,6 +85,33 @@ async def test_what_machines_sent_is_watts_within_a_minute_and_stays_when_the_bo
         take_readings(connection, it, [Reading(at_s=at_s, watts=3_456)], by="omar", now_s=at_s)
     await watch.refresh()
     assert (await watch.now()).containers["acme", "c01"].watts == 3_456
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_somebody_changes_while_another_one_asks_is_told_the_next(
+    hall: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape came beside the command: for two seconds the pool drew what it drew before."""
+    with hall.read() as connection:
+        registry = Registry(load(connection))
+    power = PowerWatch(hall, HashrateBook(registry, trio.current_time()), wall_clock=lambda: NOW_S)
+    await power.refresh()
+    goes_on = threading.Event()
+
+    def slowly(connection: Connection, now_s: int) -> Known:
+        goes_on.wait()
+        return read_known(connection, now_s)
+
+    with hall.write() as connection:
+        add_container(connection, "acme.c02", 1)
+    monkeypatch.setattr(watch, "read_known", slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(power.refresh)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(power.now)
+        await wait_all_tasks_blocked()
+        goes_on.set()
+    assert ("acme", "c02") in (await power.now()).containers
 
 
 @pytest.mark.sqlite_suffices
