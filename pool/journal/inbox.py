@@ -13,8 +13,6 @@ Everything blocks, one call at a time. Must not know: databases, how frames come
 """
 
 import threading
-from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +22,7 @@ import structlog
 from pool.journal.disk import Disk
 from pool.journal.frames import BODY_BYTES_MAX, HEAD, MARK, Frame, Place, frame_at, frames_behind
 from pool.journal.records import Batch, Opening, unpacked
-from pool.journal.segments import segment_path, segments
+from pool.journal.segments import gone_with, segment_path, segments
 
 log = structlog.get_logger()
 
@@ -117,7 +115,7 @@ class Inbox:
         if self.have.number <= self.booked.number:
             return 0
         sizes = self._sizes.copy()
-        return sum(sizes.values()) - sum(sizes[first] for first in _gone_with(sizes, self.booked.number))
+        return sum(sizes.values()) - sum(sizes[first] for first in gone_with(sizes, self.booked.number))
 
     def receive(self, data: bytes) -> Received:
         """Take frames, in any order, and return when what fits is on disk. Raises InboxUnusable, and then has
@@ -137,7 +135,7 @@ class Inbox:
         gone = []
         with self._turn:
             self.booked = booked
-            mine = _gone_with(self._sizes, booked.number)
+            mine = gone_with(self._sizes, booked.number)
             size = sum(self._sizes[first] for first in mine)
             while len(mine) > 1 and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
                 gone.append(mine.pop(0))
@@ -362,11 +360,6 @@ class Inbox:
             raise InboxUnusable(
                 f"the disk of {self.directory} has {free >> 20} MiB left, which the books need"
             )
-
-
-def _gone_with(firsts: Iterable[int], number: int) -> list[int]:
-    """Files whose records are all up to that number, oldest first; never the last one."""
-    return [first for first, after in pairwise(sorted(firsts)) if after <= number + 1]
 
 
 def _moment_of(body: bytes) -> int:

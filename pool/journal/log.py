@@ -15,7 +15,6 @@ import fcntl
 import os
 import secrets
 import threading
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,7 @@ import structlog
 from pool.journal.disk import Disk
 from pool.journal.frames import Place, framed, frames_behind
 from pool.journal.records import VERSION, Opening, packed
-from pool.journal.segments import Walk, segment_path, segments
+from pool.journal.segments import Walk, gone_with, segment_path, segments
 
 log = structlog.get_logger()
 
@@ -79,7 +78,8 @@ class JournalLog:
         """Of files that have records which the books have not."""
         if self.at.number <= self.taken.number:
             return 0
-        return self.size_bytes - sum(self._sizes[first] for first in self._gone_with(self.taken.number))
+        gone = gone_with(self._sizes, self.taken.number)
+        return self.size_bytes - sum(self._sizes[first] for first in gone)
 
     @property
     def begins_a_file(self) -> bool:
@@ -128,7 +128,7 @@ class JournalLog:
         gone = []
         with self._turn:
             self.taken = taken
-            mine = self._gone_with(taken.number)
+            mine = gone_with(self._sizes, taken.number)
             size = sum(self._sizes[first] for first in mine)
             while len(mine) > 1 and (size > self._taken_bytes_max or len(mine) > TAKEN_FILES_MAX):
                 gone.append(mine.pop(0))
@@ -155,11 +155,6 @@ class JournalLog:
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
-
-    def _gone_with(self, number: int) -> list[int]:
-        """Files whose records are all up to that number, oldest first; never the last one."""
-        firsts = sorted(self._sizes)
-        return [first for first, after in pairwise(firsts) if after <= number + 1]
 
     def _is_here(self, taken: Place) -> bool:
         """Not where the books have another record of that number: they took another journal, that went on

@@ -9,7 +9,8 @@ another number. Anything else is damage, told in words: nothing is ever skipped.
 Must not know: who writes, what a record says beyond its place, databases.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,12 @@ def segments(directory: Path) -> list[tuple[int, Path]]:
     if len(found) > SEGMENTS_MAX:
         raise JournalDamaged(f"there are {len(found)} files in {directory}: that cannot be one journal")
     return sorted(found)
+
+
+def gone_with(firsts: Iterable[int], number: int) -> list[int]:
+    """Files, by the number of their first record, that have none behind that number, oldest first; never the
+    last one."""
+    return [first for first, after in pairwise(sorted(firsts)) if after <= number + 1]
 
 
 def end_of(directory: Path) -> Place:

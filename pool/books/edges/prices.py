@@ -94,9 +94,9 @@ class Heard:
         return known[max(bisect_left(known, number, key=itemgetter(0)) - 1, 0)][1]
 
     def _put(self, number: int, moment_s: int) -> None:
-        known = self._known.copy()
-        if number < known[-1][0] or moment_s <= known[-1][1]:
+        if number < self._known[-1][0] or moment_s <= self._known[-1][1]:
             return
+        known = self._known.copy()
         if number == known[-1][0] or (len(known) > 2 and moment_s - known[-2][1] < HEARD_S):
             known[-1] = number, moment_s
         else:

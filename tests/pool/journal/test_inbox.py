@@ -4,8 +4,7 @@ order, or it is not said to be."""
 import os
 import random
 import re
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from pool.journal.disk import Disk
 from pool.journal.frames import HEAD, Place, framed
 from pool.journal.inbox import Inbox, InboxUnusable, Received, Want
 from pool.journal.records import Batch, packed
-from pool.journal.segments import Walk, segments
+from pool.journal.segments import Walk, gone_with, segments
 from tests.fakes.disks import DiskThatLoses, broken, disk_full
 from tests.stages.journal import NOW_S, DiskInMemory
 from tests.stages.site_journal import SiteJournal
@@ -350,13 +349,14 @@ def test_who_asks_what_waits_while_files_go_that_the_books_have_is_told(
     inbox.booked = booked = places(site)[-2]
     waits = inbox.untaken_bytes
 
-    def meanwhile(firsts: list[int]) -> list[tuple[int, int]]:
-        monkeypatch.setattr(inboxes, "pairwise", pairwise)
+    def meanwhile(firsts: Iterable[int], number: int) -> list[int]:
+        monkeypatch.setattr(inboxes, "gone_with", gone_with)
+        found = gone_with(firsts, number)
         inbox.taken(booked)
-        return list(pairwise(firsts))
+        return found
 
     there = len(segments(inbox.directory))
-    monkeypatch.setattr(inboxes, "pairwise", meanwhile)
+    monkeypatch.setattr(inboxes, "gone_with", meanwhile)
     assert inbox.untaken_bytes == waits
     assert len(segments(inbox.directory)) < there
 
