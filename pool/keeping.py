@@ -4,20 +4,19 @@ Must not know: who asks.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-import structlog
 import trio
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
-from pool.books.bookkeeper import AGAIN_S, Bookkeeper
-from pool.books.database_waits import read_books
+from pool.books.bookkeeper import Bookkeeper
+from pool.books.database_waits import read_books, when_it_takes
 from pool.books.journal.credit_book import CreditsPage
 from pool.books.journal.credit_rows import credits_page
 from pool.books.store import DATABASE_ERRORS, Store, words_of
@@ -28,9 +27,9 @@ from pool.journal.records import Machine
 from pool.orders.rows import load_orders, note_event
 from pool.upstreams.rows import load_upstreams
 
-log = structlog.get_logger()
-
 _Value = TypeVar("_Value")
+
+FULL: Final = (OperationalError,)  # as a full database says; all else is a mistake, and who asks is told
 
 
 class Keeping:
@@ -56,10 +55,10 @@ class Keeping:
         return await read_books(self._store, partial(credits_page, prevhash=prevhash, after=after))
 
     async def fee_basis(self, fees: tuple[BlockFees, ...]) -> int:
-        return await _kept("keep fees", lambda: self._bookkeeper.fee_basis(fees))
+        return await when_it_takes("keep fees", lambda: self._bookkeeper.fee_basis(fees), FULL)
 
     async def bind_signet(self, challenge: str) -> None:
-        await _kept("bind the signet", lambda: self._bookkeeper.bind_signet(challenge))
+        await when_it_takes("bind the signet", lambda: self._bookkeeper.bind_signet(challenge), FULL)
 
     async def record_block(self, found: FoundBlock) -> None:
         finder = None if found.finder is None else self._numbered(found.finder)
@@ -72,13 +71,14 @@ class Keeping:
             solo=found.solo,
             scheme=found.scheme,
         )
-        await _kept("book a block", record)
+        await when_it_takes("book a block", record, FULL)
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
     ) -> None:
         numbered = [(key, by if by is None else self._numbered(by), count) for key, by, count in counts]
-        await _kept("count siblings", lambda: self._bookkeeper.count_siblings(report, numbered))
+        count = partial(self._bookkeeper.count_siblings, report, numbered)
+        await when_it_takes("count siblings", count, FULL)
 
     async def book_found_blocks(self, earlier: frozenset[str]) -> None:
         def numbered(machine: Machine) -> Machine:
@@ -92,7 +92,7 @@ class Keeping:
             earlier,
             numbered,
         )
-        await _kept("book blocks of before", book)
+        await when_it_takes("book blocks of before", book, FULL)
 
     async def note_event(self, event: RouteEvent) -> None:
         def write() -> None:
@@ -115,16 +115,6 @@ class Keeping:
             return await trio.to_thread.run_sync(work)
         except DATABASE_ERRORS as error:
             raise HubAway(words_of(error)) from error
-
-
-async def _kept(doing: str, keep: Callable[[], Awaitable[_Value]]) -> _Value:
-    """What a full database does not take now it takes later: no reason to stop miners."""
-    while True:
-        try:
-            return await keep()
-        except OperationalError as error:
-            log.error("books_not_kept", doing=doing, reason=words_of(error)[:300], again_in_s=AGAIN_S)
-        await trio.sleep(AGAIN_S)
 
 
 def _read(store: Store, work: Callable[[Connection], _Value]) -> _Value:

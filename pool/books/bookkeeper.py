@@ -35,7 +35,7 @@ from payouts.tallies import roll_up_hours, roll_up_minutes
 from pool.books.block_division import BlockDivision
 from pool.books.block_watch import BlockWatch
 from pool.books.book import bind_signet
-from pool.books.database_waits import read_books, write_books
+from pool.books.database_waits import read_books, when_it_takes, write_books
 from pool.books.day_closing import DayClosing, ShareClosing
 from pool.books.energy_books import EnergyBooks, PowerTold
 from pool.books.found_blocks import FILES_MAX, book_found_blocks, unknown_files
@@ -43,7 +43,7 @@ from pool.books.journal.machine_rows import rows_of
 from pool.books.price_watch import PriceWatch
 from pool.books.receipt_closing import ReceiptClosing
 from pool.books.sales_books import SalesBooks
-from pool.books.store import DATABASE_ERRORS, Store, words_of
+from pool.books.store import DATABASE_ERRORS, Store
 from pool.chain.blocks import BlockResult, SubmitState
 from pool.chain.networks import NETWORKS
 from pool.chain.node_set import NodeSet
@@ -55,7 +55,6 @@ log = structlog.get_logger()
 
 ROLL_UP_S: Final = 600.0
 ROLL_UP_PAUSE_S: Final = 0.05  # between two transactions, so that the journal commits in between
-AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
 
 _Value = TypeVar("_Value")
 
@@ -222,19 +221,15 @@ class Bookkeeper:
                 nursery.start_soon(self._kept, "look at prices", self._prices.run)
 
     async def _kept(self, doing: str, keep: Callable[[], Awaitable[None]]) -> None:
-        """What is not done now is done later: nothing here is a reason to stop miners, but for a mistake."""
-        while True:
-            try:
-                await keep()
-            except DATABASE_ERRORS as error:
-                log.error("books_not_kept", doing=doing, reason=words_of(error)[:300], again_in_s=AGAIN_S)
-            except Exception as error:
-                log.critical("books_failed", doing=doing, exc_info=True)
-                raise BooksFailed(
-                    f"the books cannot {doing}: {error}. Nothing was booked; look with `angara ledger verify`"
-                    " before the pool is started again"
-                ) from error
-            await trio.sleep(AGAIN_S)
+        """`keep` never returns. Raises BooksFailed for a mistake."""
+        try:
+            await when_it_takes(doing, keep, DATABASE_ERRORS)
+        except Exception as error:
+            log.critical("books_failed", doing=doing, exc_info=True)
+            raise BooksFailed(
+                f"the books cannot {doing}: {error}. Nothing was booked; look with `angara ledger verify`"
+                " before the pool is started again"
+            ) from error
 
     async def settle_all(self) -> int:
         """Settle every hour that is due now; how many settlements that were."""

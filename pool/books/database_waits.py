@@ -1,4 +1,5 @@
-"""Waiting for a database that is busy or away: what passes by itself ends no pool, and is told once.
+"""Waiting for a database that is busy or away, or full: what passes by itself ends no pool, and is told once;
+what somebody has to do something about is told each time that it is tried.
 
 Whoever waits here has work that may be done again: after an error nobody knows whether a commit had happened.
 
@@ -6,7 +7,7 @@ Must not know: what the work is.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 _Value = TypeVar("_Value")
 
 PAUSE_S: Final = 1.0  # between two attempts; a busy database has made each of them wait ten seconds by then
+AGAIN_S: Final = 30.0  # after an error that does not pass by itself
 # Of PostgreSQL: connections that broke or were cut off, a server that starts or stops or has no connection
 # left, a lock that somebody holds, a transaction that lost against another.
 PASSING: Final = ("08", "57P", "53300", "55P03", "25P03", "40")
@@ -64,6 +66,18 @@ async def when_it_answers(
                 log.warning("database_answers", doing=doing, after_s=round(trio.current_time() - since_s))
             return done
         await trio.sleep(PAUSE_S)
+
+
+async def when_it_takes(
+    doing: str, keep: Callable[[], Awaitable[_Value]], errors: tuple[type[Exception], ...]
+) -> _Value:
+    """What is not done now is done later: these errors are no reason to stop miners."""
+    while True:
+        try:
+            return await keep()
+        except errors as error:
+            log.error("books_not_kept", doing=doing, reason=words_of(error)[:300], again_in_s=AGAIN_S)
+        await trio.sleep(AGAIN_S)
 
 
 async def read_books(store: Store, work: Callable[[Connection], _Value]) -> _Value:

@@ -258,7 +258,7 @@ def keeper(booked: JournalOnStore) -> Bookkeeper:
 async def test_the_books_wait_and_go_on_where_a_database_error_does_not_pass(
     booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool.books.bookkeeper.AGAIN_S", 0.0)
+    monkeypatch.setattr("pool.books.database_waits.AGAIN_S", 0.0)
     attempts = trio.Event()
     count = 0
 

@@ -213,7 +213,7 @@ async def test_a_block_that_a_full_database_does_not_take_is_booked_when_there_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The block is the nodes' already, and miners notice nothing: the pool ended, and could not start."""
-    monkeypatch.setattr("pool.keeping.AGAIN_S", 0.0)
+    monkeypatch.setattr("pool.books.database_waits.AGAIN_S", 0.0)
     full = OperationalError("INSERT", None, sqlite3.OperationalError("database or disk is full"))
     tries: list[Exception | None] = [full, full, None]
     (solution,) = siblings(1)

@@ -24,7 +24,7 @@ import structlog
 import trio
 from sqlalchemy import text
 
-from pool.books.database_waits import when_it_answers
+from pool.books.database_waits import AGAIN_S, when_it_answers
 from pool.books.journal.credit_rows import CreditRows
 from pool.books.journal.taker import Taken, Taker
 from pool.books.journal.window import Mined, Window
@@ -52,7 +52,6 @@ ROWS_MAX: Final = 10_000  # of workers whose row is out of date, in one statemen
 MACHINES_AT_ONCE: Final = 256  # looked at before miners get their turn: half a millisecond
 STOP_WAIT_S: Final = 5.0  # for the books, when the pool is asked to stop: the next start takes what is left
 STOP_ROUND_S: Final = 15.0  # and while they answer: whoever stops a pool ends it by force after 60 s
-AGAIN_S: Final = 30.0  # after an error of the database that does not pass by itself
 # Previous blocks of upstreams that every writer is asked for at a fold, the oldest first: 340 kB. An upstream
 # gives 600 a minute at most, and they go at the third fold, so five such ones are kept up with.
 BLOCKS_ASKED_MAX: Final = 10_000
