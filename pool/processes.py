@@ -25,10 +25,10 @@ import structlog
 import trio
 
 from pool.books.database_waits import when_it_answers
-from pool.books.journal.folding import EVERYTHING, FATAL, Folding, Writer, WriterAway
+from pool.books.journal.folding import EVERYTHING, FATAL, NOT_TAKEN, Folding, Writer, WriterAway
 from pool.books.journal.start import OpenJournal
 from pool.books.journal.taker import Taker
-from pool.books.store import DATABASE_ERRORS, words_of
+from pool.books.store import words_of
 from pool.edge_process import CROSSING, EdgeProcess, Starting
 from pool.edges.edge import Edge
 from pool.edges.figures import ProcessFigures
@@ -260,7 +260,7 @@ class Processes:
                         process.has_served = True
                         task_status.started(addresses)
                     await _answering(process.number, link, alive)
-                except (BadEndpoint, BadCertificate, *DATABASE_ERRORS) as error:
+                except (BadEndpoint, BadCertificate, *NOT_TAKEN) as error:
                     if not process.has_served or isinstance(error, FATAL):
                         raise  # whoever starts the pool is told
                     log.error("process_not_begun", process=process.number, reason=words_of(error)[:300])

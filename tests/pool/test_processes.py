@@ -1,5 +1,6 @@
 """Processes that serve miners, as their hub minds them: what they are told, and when they are ended."""
 
+import errno
 import gc
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -357,7 +358,14 @@ async def test_an_address_that_is_taken_ends_a_start_in_words_and_no_pool_that_s
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("wrong", [StoreError("the disk is full"), LeaseLost("another one writes")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        StoreError("the disk is full"),
+        OSError(errno.EMFILE, "no descriptor left"),
+        LeaseLost("another one writes"),
+    ],
+)
 async def test_one_that_dies_while_the_books_take_nothing_is_tried_again_and_no_other_ends(
     monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, wrong: Exception
 ) -> None:

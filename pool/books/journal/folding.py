@@ -57,6 +57,8 @@ STOP_ROUND_S: Final = 15.0  # and while they answer: whoever stops a pool ends i
 BLOCKS_ASKED_MAX: Final = 10_000
 BLOCKS_FORGOTTEN_MAX: Final = 10  # in one transaction: the hashes of an hour and a half of a real chain
 STEP_PAUSE_S: Final = 0.02  # between two transactions of a fold, so that others come in between
+# What is taken later. Of a file too: there may be no descriptor left.
+NOT_TAKEN: Final = (OSError, *DATABASE_ERRORS)
 # Whoever has written meanwhile has made what we know of the books wrong: no later attempt is better.
 FATAL: Final = (LeaseLost, LeaseHeld, NumberTaken)
 
@@ -159,7 +161,7 @@ class Folding:
             raise
         except WriterAway:
             return False
-        except (OSError, *DATABASE_ERRORS) as error:  # of a file too: there may be no descriptor left
+        except NOT_TAKEN as error:
             log.error("journal_not_taken", reason=words_of(error)[:300], again_in_s=AGAIN_S)
             await trio.sleep(AGAIN_S)
         return True
@@ -170,7 +172,7 @@ class Folding:
         try:
             if not await self.fold(within_s=STOP_ROUND_S):
                 log.warning("journal_left_to_the_next_start", reason=f"{STOP_ROUND_S:.0f} s are over")
-        except (OSError, *DATABASE_ERRORS) as error:
+        except NOT_TAKEN as error:
             log.warning("journal_left_to_the_next_start", reason=words_of(error)[:300])
 
     async def fold(self, within_s: float = ROUND_S) -> bool:
