@@ -154,7 +154,11 @@ class Taker:
         if self._passed:
             self._read_again()
         if self._window is None:
-            self._window = self._read(until)
+            try:
+                self._window = self._read(until)
+            except OSError:  # of the next file: what was read before it is in no window yet
+                self._read_again()
+                raise
             if self._window is None:
                 return None
         window, before = self._window, self.position

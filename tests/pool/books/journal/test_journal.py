@@ -205,7 +205,6 @@ async def test_a_late_share_of_a_machine_that_was_removed_is_its_own_and_nobody_
 
 
 @pytest.mark.sqlite_suffices
-@pytest.mark.sqlite_suffices
 @pytest.mark.parametrize("named_by", ["its first share", "another process"])
 async def test_a_container_whose_first_machine_comes_while_it_is_set_is_one(
     booked: JournalOnStore, named_by: str

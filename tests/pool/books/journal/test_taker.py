@@ -1,7 +1,9 @@
 """The books take a journal: each acknowledged share once, whoever dies, whatever was put back."""
 
+import errno
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text, update
@@ -94,6 +96,38 @@ async def test_a_window_of_several_steps_is_gone_on_with_where_it_was(
     booked.restart()
     assert booked.shares()[worker, Verdict.ACCEPTED] == 12
     assert booked.shares()[worker, STALE] == 5
+    proven(booked)
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("verdict", [Verdict.ACCEPTED, STALE])
+async def test_what_was_read_before_a_file_that_cannot_be_opened_for_a_moment_is_read_again(
+    booked: JournalOnStore, monkeypatch: pytest.MonkeyPatch, verdict: Verdict
+) -> None:
+    """No descriptor is left between two files of a window: the end of the first is not passed over."""
+    worker = booked.worker("acme.c01.u1")
+    await booked.journal.commit(tally(worker, booked.epoch))
+    await booked.folding.fold()
+    await booked.journal.commit(tally(worker, booked.epoch, verdict=verdict, count=5))
+    booked.journal._log._segment_bytes = 1
+    await booked.journal.commit(tally(worker, booked.epoch, count=7))
+    _, second = (path for _, path in segments(writers(booked.home.path)[0]))
+    opens, left = Path.open, [OSError(errno.EMFILE, "Too many open files")]
+
+    def open_or_not(path: Path, *args: Any) -> Any:
+        if path == second and left:
+            raise left.pop()
+        return opens(path, *args)
+
+    monkeypatch.setattr(Path, "open", open_or_not)
+    with pytest.raises(OSError, match="Too many open files"):
+        await booked.folding.fold()
+    await booked.folding.fold()
+    assert booked.waiting() == []
+    expected = {(worker, Verdict.ACCEPTED): 8, (worker, verdict): 5}
+    if verdict is Verdict.ACCEPTED:
+        expected = {(worker, verdict): 13}
+    assert booked.shares() == expected
     proven(booked)
 
 
