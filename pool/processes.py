@@ -221,7 +221,12 @@ class Processes:
         deaths = 0
         while True:
             since_s = trio.current_time()
-            ended = await self._live(process, task_status)
+            try:
+                ended = await self._live(process, task_status)
+            except OSError as error:  # no descriptor is left for it, or no memory
+                if not process.has_served:
+                    raise
+                ended = f"not started: {error.strerror or error}"
             lived_s = trio.current_time() - since_s
             deaths = 0 if lived_s >= WELL_S else deaths + 1
             self._died += 1

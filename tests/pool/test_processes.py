@@ -384,3 +384,32 @@ async def test_one_that_dies_while_the_books_take_nothing_is_tried_again_and_no_
                 mock_clock.jump(processes.AGAIN_S[2])
                 await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=2, died=2))
                 nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("what", ["socketpair", "open_process"])
+async def test_one_that_cannot_be_started_for_a_moment_is_tried_again_and_no_other_ends(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, what: str
+) -> None:
+    """As where it died because there was no memory, and there is none yet to fork."""
+
+    def no_descriptor(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def no_memory(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    async with house(monkeypatch) as it, trio.open_nursery() as nursery:
+        await nursery.start(it.processes.run)
+        with monkeypatch.context() as short:
+            if what == "socketpair":
+                short.setattr(socket, "socketpair", no_descriptor)
+            else:
+                short.setattr(trio.lowlevel, "open_process", no_memory)
+            it.of(2).dies(-9)
+            await until(lambda: it.processes.figures().died == 1)
+            mock_clock.jump(processes.AGAIN_S[1])
+            await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=1, died=2))
+        mock_clock.jump(processes.AGAIN_S[2])
+        await until(lambda: it.processes.figures() == ProcessFigures(of=2, serving=2, died=2))
+        assert it.of(1).returncode is None
+        nursery.cancel_scope.cancel()
