@@ -186,8 +186,8 @@ def _check_dates(connection: Connection) -> None:
 
 
 def _check_prices(connection: Connection) -> None:
-    """Every rate is what the tenant's terms said when it was made, or those before them; where sites work on
-    while their line is down, those of the time that they may have been alone."""
+    """Every rate is what the tenant's terms said when it was made, be it any of one second, or those before
+    them; where sites work on while their line is down, those of the time that they may have been alone."""
     ordered_from_s = connection.execute(select(book.c.ordered_from_s)).scalar_one()
     alone_s = ALONE_S if connection.scalar(select(AT_SITES.c.writer).limit(1)) is not None else 0
     terms: dict[int, list[Row[Any]]] = {}
@@ -196,11 +196,11 @@ def _check_prices(connection: Connection) -> None:
     for rate in connection.execute(select(rates).order_by(rates.c.id)):
         agreed = terms.get(rate.tenant_id, [])
         if rate.created_at_s > ordered_from_s:
-            then, alone = (
+            before, then, alone = (
                 bisect_right(agreed, at_s, key=lambda row: int(row.changed_at_s))
-                for at_s in (rate.created_at_s, rate.created_at_s - alone_s)
+                for at_s in (rate.created_at_s - 1, rate.created_at_s, rate.created_at_s - alone_s)
             )
-            agreed = agreed[max(min(then - 2, alone - 1), 0) : then]
+            agreed = agreed[max(min(before - 1, then - 2, alone - 1), 0) : then]
         once = (it for it in terms.get(rate.tenant_id, []) if it.scheme == Scheme.PROXY)
         own = {it.upstream_id for it in once if it.upstream_id is not None}
         if not any(_follows(rate, row, own) for row in agreed):

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from payouts.accrual import settle
+from payouts.audit.decisions import check_registry
+from payouts.audit.finding import Found
 from payouts.audit.verify import audit
 from payouts.batches.batch import Item
 from payouts.batches.plan import Plan, digest
@@ -88,6 +90,20 @@ def test_a_clock_that_steps_back_changes_no_statement_of_days_that_are_over(stor
     after = history.state(DAY, next_day)
     assert after == before
     assert after.content_hash == before.content_hash
+
+
+@pytest.mark.sqlite_suffices
+def test_terms_that_change_twice_before_the_clock_has_caught_up_are_no_finding(store: Store) -> None:
+    """All of that time is one second in the books, and a rate of it may follow all that was said in it."""
+    history, behind_s = a_history(store), DAY_S + 86_400
+    for fee_bps in (100, 50, 25):
+        history.set_terms(behind_s, fee_bps)
+        history.rate(behind_s, fee_bps=fee_bps)
+    with store.read() as connection:
+        check_registry(connection)
+    history.rate(behind_s + 1, fee_bps=100)
+    with store.read() as connection, pytest.raises(Found, match="the tenant had no such terms then"):
+        check_registry(connection)
 
 
 @pytest.mark.sqlite_suffices
