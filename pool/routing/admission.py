@@ -69,10 +69,10 @@ class Admission:
         if reason is not None:
             return Refusal(reason)
         if self.fpps_closed is not None and tenant.scheme is Scheme.FPPS:
-            return Refusal(self.fpps_closed)
+            return Refusal(self.fpps_closed, passes=True)
         channel = self.channel_of(answer.worker, self.own)
         if self.own_closed is not None and self.is_own(channel):
-            return Refusal(self.own_closed)
+            return Refusal(self.own_closed, passes=True)
         return msgspec.structs.replace(answer, channel=channel, only_new_work=tenant.scheme.divides)
 
     def leave(self, owner: Owner) -> None:

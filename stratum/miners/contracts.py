@@ -36,9 +36,10 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A worker may not mine; the reason is for the miner's log."""
+    """A worker may not mine; the reason is for the miner's log. `passes`: it may later, by the same name."""
 
     reason: str
+    passes: bool = False
 
 
 class PlacementGuess(Protocol):

@@ -47,6 +47,10 @@ class NotOpened(Exception):
     """Why, as a code."""
 
 
+class NotNow(NotOpened):
+    """It may be later, as it was asked for."""
+
+
 class ChannelSession(MiningSession):
     """`language` is what it is told in."""
 
@@ -66,7 +70,8 @@ class ChannelSession(MiningSession):
         assignment = self.assignment
         admitted = self._admit(asked.user_identity, agent)
         if isinstance(admitted, Refusal):
-            raise NotOpened(f"{messages.UNKNOWN_USER}: {admitted.reason}")
+            refused = NotNow if admitted.passes else NotOpened
+            raise refused(f"{messages.UNKNOWN_USER}: {admitted.reason}")
         self._name = asked.user_identity.encode()
         self._advance(Event.AUTHORISE, now_s)
         try:

@@ -26,7 +26,7 @@ from stratum.miners.switchboard import Switchboard
 from stratum.miners.turns.connection_limits import MADE_ROOM, ConnectionLimits, Place, Standing
 from stratum.sv2 import messages
 from stratum.sv2.authority import Credentials
-from stratum.sv2.channel_session import ChannelSession, NotOpened
+from stratum.sv2.channel_session import ChannelSession, NotNow, NotOpened
 from stratum.sv2.conversation import Conversation, is_for_channel, is_share
 from stratum.sv2.messages import OpenChannel
 from stratum.sv2.mining_channel import MiningChannel
@@ -336,8 +336,8 @@ class Sv2Connection:
     def open_channel(self, asked: OpenChannel, agent: str, *, rolls: bool) -> None:
         if len(self._channels) >= CHANNELS_MAX:
             raise NotOpened("too-many-channels")
-        if self._limits.draining is not None:  # it comes again when we do: a refusal ends SRI's translator
-            self._leave("moved")
+        if (reason := self._limits.refuses) is not None:  # it comes again: a refusal ends SRI's translator
+            self._leave(reason)
             return
         place = self._limits.enter(self.address, instead_of=self._place)
         if isinstance(place, str):
@@ -349,8 +349,11 @@ class Sv2Connection:
         channel = MiningChannel(self._board, self, place, self._last_number)
         try:
             said = channel.open_with(asked, agent, rolls=rolls)
-        except NotOpened:
+        except NotOpened as error:
             self._board.drop(channel, "refused")
+            if isinstance(error, NotNow) and not self._channels:  # as above, where that costs nobody his work
+                self._leave("refused")
+                return
             raise
         self._channels[channel.number] = channel
         self._of.channels += 1

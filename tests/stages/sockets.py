@@ -111,13 +111,17 @@ class JournalThatFails(MemoryJournal):
 
 
 class AdmissionForAcme:
-    """Numbers workers of the tenant acme from 1, refuses all others. `channels` is where they are to mine."""
+    """Numbers workers of the tenant acme from 1, refuses all others. `channels` is where they are to mine;
+    `refusal` is for everybody."""
 
     def __init__(self) -> None:
         self.channels: dict[str, Channel] = {}
         self.numbers: dict[str, int] = {}
+        self.refusal: Refusal | None = None
 
     def admit(self, name: str, agent: str, owner: Owner) -> Admitted | Refusal:
+        if self.refusal is not None:
+            return self.refusal
         if not name.startswith("acme."):
             return Refusal("Unknown tenant")
         number = self.numbers.setdefault(name, len(self.numbers) + 1)

@@ -15,7 +15,9 @@ from pool.routing.admission import HINT_S
 from pool.routing.placement import ON_THEIR_WAY_S
 from pool.routing.routes import RETURN_S
 from stratum.miners.channel import Moved
+from stratum.miners.contracts import Refusal
 from stratum.miners.mining_session import State
+from tests.fakes.owners import ConnectionFrom
 from tests.stages.routing import (
     MOVE_INTERVAL_S,
     NORTH,
@@ -619,6 +621,8 @@ async def test_without_own_work_only_those_of_upstreams_are_admitted(autojump_cl
         refused.ask("mining.subscribe", "test/1")
         (answer,) = refused.ask("mining.authorize", "zinc.c01.u1", "x")
         assert answer["error"] == [24, NO_NODE, None]
+        again = desk.admission.admit("zinc.c01.u1", "", ConnectionFrom())
+        assert again == Refusal(NO_NODE, passes=True)
         desk.admission.own_closed = None
         assert desk.miner("zinc.c01.u1").channel is desk.own
 

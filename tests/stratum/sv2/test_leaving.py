@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from stratum.miners.channel import Member
+from stratum.miners.contracts import Refusal
 from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
 from stratum.sv2.messages import REQUIRES_STANDARD_JOBS
 from tests.stages.sockets import make_work, pass_in_silence
@@ -88,6 +89,32 @@ async def test_who_opens_a_channel_before_a_restart_comes_again_and_is_not_refus
         await proxy.ask_to_open("acme.c01.u2", least=4)
         assert await hear_the_end(proxy) == []
         assert pool.server.connection_limits.sessions == 0
+
+
+async def test_who_waits_for_its_machines_while_no_node_answers_comes_again_and_is_not_refused() -> None:
+    async with playing() as pool:
+        proxy = await pool.machine()
+        pool.server.board.close_door("no bitcoin node answers")
+        await proxy.ask_to_open("acme.c01.u2", least=4)
+        assert await hear_the_end(proxy) == []
+        assert pool.server.connection_limits.sessions == 0
+
+
+async def test_who_may_have_its_first_channel_later_comes_again_and_no_others_work_is_ended() -> None:
+    """Own work has no node, and the pool an upstream for others: its door stays open."""
+    async with playing() as pool:
+        first, several = await pool.machine(), await pool.machine(random=Random(2))
+        stays = await several.open("acme.c01.u1", least=4)
+        pool.server.admission.refusal = Refusal("no bitcoin node answers", passes=True)
+        await first.ask_to_open("acme.c01.u2", least=4)
+        assert await hear_the_end(first) == []
+        await several.ask_to_open("acme.c01.u3", least=4)
+        said = await several.until("OpenMiningChannel.Error")
+        assert said["code"] == "unknown-user: no bitcoin node answers"
+        assert (await several.mine(stays))["count"] == 1
+        pool.server.admission.refusal = None
+        again = await pool.machine(random=Random(3))
+        assert (await again.mine(await again.open("acme.c01.u2", least=4)))["count"] == 1
 
 
 async def test_who_passes_another_prefix_over_comes_again_with_all_of_its_channels(
