@@ -12,7 +12,7 @@ engine judges its work at; a prefix is given back once, where it came from.
 Must not know: what miners say and how it is said to them, names, how a difficulty is chosen.
 """
 
-from stratum._engine import FORGOTTEN
+from stratum._engine import FORGOTTEN, NOT_HELD
 from stratum.difficulty import DIFFICULTY_LOG2_MIN
 from stratum.job import Job
 from stratum.miners.channel import VERSION_MASK, Channel, Moved
@@ -342,7 +342,8 @@ class Assignment:
         said = b""
         if not channel.same_extranonces(told):
             told.give_back(self._told_extranonce1, left, party=self.party)
-            for from_seq, difficulty_log2 in self._inherited:
+            # The same bytes are another prefix here, and the engine knows bytes.
+            for from_seq, difficulty_log2 in ((0, NOT_HELD), *self._inherited):
                 engine.pin_difficulty(self.slot, difficulty_log2, from_seq)
             self._inherited = ()
             said = self._language.extranonce(self.extranonce1, channel.extranonce2_size)

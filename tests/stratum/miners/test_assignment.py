@@ -70,6 +70,28 @@ def test_with_others_they_are_told_first_and_a_clean_job_follows() -> None:
     assert three.credited() == [(OTHER_RATE, Verdict.ACCEPTED, 1)]
 
 
+def test_the_same_bytes_on_another_channel_are_other_extranonces() -> None:
+    """Of connections with a byte for a prefix one in 256 is: what was in force for it there is not here."""
+    three = ThreeChannels(extranonce1_size=1)
+    beside = three.stage.add_channel(1, 8)
+    beside.extranonces.capacity = 16  # so that it begins with the first prefix, as the pool's own work did
+    three.stage.admission.remembered_log2["acme.c01.u1"] = START_LOG2 + 6
+    miner = three.miner(subscribed=True)
+    three.stage.serve_waiting()
+    miner.hear()
+    assert miner.difficulty == 2.0 ** (START_LOG2 + 6)
+    three.stage.publish(make_work(400, upstream=True), beside, rate=4)
+    assert three.stage.move(miner, beside) is Moved.EXTRANONCE
+    assert beside.extranonces is not three.own.extranonces
+    assert miner.assignment.extranonce1 == miner.extranonce1
+    three.stage.serve_waiting()
+    miner.hear()
+    assert miner.difficulty == 2.0**START_LOG2, "what the work came with"
+    assert miner.mine(difficulty_log2=START_LOG2)["result"] is True
+    (tally,) = three.stage.tallies()
+    assert (tally.rate, tally.difficulty_log2) == (4, START_LOG2)
+
+
 def test_the_order_on_the_wire_with_another_version_mask() -> None:
     three = ThreeChannels()
     three.other.version_mask = 0x00C00000
