@@ -101,6 +101,10 @@ class MiningSession:
     def authorised(self) -> bool:
         return self.state in (State.AUTHORISED, State.MINING)
 
+    def is_let_in_for(self, channel: Channel) -> bool:
+        """Whether it has said a name, and is to get its extranonces there."""
+        return self.state is State.AUTHORISED and self._home is channel
+
     def close(self, *, left: bool = False) -> None:
         """Give everything back. Shares already fed are still counted. `left`: the miner closed it."""
         if self.state is State.MINING:

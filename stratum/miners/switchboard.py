@@ -212,9 +212,10 @@ class Switchboard:
                 self.drop(connection, reason)
 
     def drop_channel(self, channel: Channel, reason: str) -> None:
-        """Drop everybody who mines this channel."""
+        """Drop everybody who mines this channel, or is about to."""
         for connection in list(self.connections):
-            if connection.session.assignment.channel is channel:
+            session = connection.session
+            if session.assignment.channel is channel or session.is_let_in_for(channel):
                 self.drop(connection, reason)
 
     def close_door(self, reason: str) -> None:

@@ -242,6 +242,22 @@ async def test_who_is_still_shaking_hands_does_not_come_to_a_channel_that_is_gon
         assert server.board.dropped == {"its work is over": 1}
 
 
+async def test_who_has_said_a_name_and_no_more_does_not_come_to_a_channel_that_is_gone() -> None:
+    """It was to be given extranonces there. Whoever mines elsewhere by now, and was to at first, stays."""
+    async with serving() as server:
+        twin = a_twin(server)
+        server.admission.channels["acme.c01.u1"] = twin
+        miner, other = await server.connect(), await mining_on(server, twin, "acme.c01.u2")
+        assert (await miner.call("mining.authorize", "acme.c01.u1", "x"))["result"] is True
+        (session,) = twin.sessions
+        server.board.distribution.move(session, server.channel)
+        await other.notified("mining.notify")
+        server.board.remove_channel(twin)
+        assert await miner.line() == b""
+        assert accepted(await other.mine())
+        assert server.board.dropped == {"its work is over": 1}
+
+
 async def test_a_solution_finds_the_work_of_its_channel() -> None:
     async with serving() as server:
         twin = server.add_channel(2, like=server.channel)
