@@ -107,8 +107,11 @@ class Placement:
         """A round a second, until cancelled."""
         while True:
             await trio.sleep(ROUND_S)
-            if self._admission.routes is not None:
-                self._admission.routes.mind()
+            routes = self._admission.routes
+            if routes is not None:
+                routes.mind()
+            if routes and self._admission.own_closed is not None:
+                self._board.open_door()  # it was closed while there was nothing else to mine
             self._rounds_to_wait -= 1
             if self._admission.misplaced and self._rounds_to_wait <= 0:
                 self.place()

@@ -136,6 +136,7 @@ class BoardOfAStage:
     def __init__(self, stage: SessionStage) -> None:
         self.distribution = stage.distribution
         self.dropped: list[tuple[str, str]] = []
+        self.closed: str | None = None
         self._stage = stage
 
     def drop_workers(self, workers: Container[int], reason: str) -> None:
@@ -143,6 +144,15 @@ class BoardOfAStage:
             if miner.open and any(worker in workers for worker in miner.assignment.workers):
                 self.dropped.append((miner.worker, reason))
                 miner.leave()
+
+    def close_door(self, reason: str) -> None:
+        self.closed = reason
+        for miner in self._stage.miners:
+            if miner.open:
+                miner.leave()
+
+    def open_door(self) -> None:
+        self.closed = None
 
 
 class PlacementDesk:

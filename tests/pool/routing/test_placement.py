@@ -643,6 +643,24 @@ async def test_who_would_fall_back_to_own_work_that_is_not_there_is_let_go(autoj
         assert desk.placement.moved.total() == 0
 
 
+async def test_an_order_that_begins_without_a_node_gets_its_machines(autojump_clock: MockClock) -> None:
+    """Nobody is let in while there is nothing to mine: that is over with the first other work."""
+    desk = PlacementDesk()
+    async with routing(desk):
+        miner = desk.miner()
+        desk.placement.let_go(NO_NODE)
+        assert not miner.open
+        await rounds(10)
+        assert desk.board.closed == NO_NODE
+        desk.follow(upstream(NORTH), orders=(order(7),))
+        await desk.assign(**{"acme.c01.u1": 7})
+        desk.up(desk.order(7))
+        await rounds(1)
+        assert desk.board.closed is None
+        assert is_on(desk.miner(), desk.order(7))
+        assert desk.admission.admit("zinc.c01.u1", "", ConnectionFrom()) == Refusal(NO_NODE, passes=True)
+
+
 async def test_what_the_router_asks(autojump_clock: MockClock) -> None:
     desk = PlacementDesk()
     async with routing(desk):
