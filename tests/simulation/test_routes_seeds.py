@@ -1,0 +1,34 @@
+"""Whatever orders, terms and other pools do, a machine comes to where it belongs, and each share is counted
+once, for the work that it was done on.
+
+`python -m tests.simulation.routes_auditor SEED 1` says all that happened.
+"""
+
+from collections import Counter
+
+import pytest
+
+from stratum.miners.channel import Moved
+from tests.simulation.routes_auditor import play_routes
+
+SEEDS = 5  # each is two seconds of a processor
+SEEDS_OF_A_SOAK = 300
+
+
+@pytest.mark.simulation
+def test_every_share_is_counted_once_where_its_machine_was_sent() -> None:
+    """And machines are moved in every way."""
+    moved, taken = Counter[Moved](), 0
+    for seed in range(SEEDS):
+        world = play_routes(seed)
+        assert not world.found, f"seed {seed}: {', '.join(map(str, world.found))}"
+        moved += world.placement.moved
+        taken += sum(len(pool.counted) for pool in world.pools.values())
+    assert set(moved) == set(Moved)
+    assert taken > 0
+
+
+@pytest.mark.soak
+def test_three_hundred_seeds_are_clean() -> None:
+    bad = {seed: world.found for seed in range(SEEDS_OF_A_SOAK) if (world := play_routes(seed)).found}
+    assert not bad
