@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import trio
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from payouts.rates import BlockFees
 from payouts.siblings import SiblingKey
@@ -29,7 +29,9 @@ from pool.upstreams.rows import load_upstreams
 
 _Value = TypeVar("_Value")
 
-FULL: Final = (OperationalError,)  # as a full database says; all else is a mistake, and who asks is told
+# As a full database says, and one that takes no writes now: before its disk is full, or before it leads. All
+# else is a mistake, and who asks is told.
+FULL: Final = (OperationalError, InternalError)
 
 
 class Keeping:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 import structlog
 import trio
 import trio.testing
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 import pool.block_submission
 import pool.chain.block_files
@@ -209,12 +210,20 @@ def left(logs: list[Any]) -> int:
     return [entry["event"] for entry in logs].count("block_booked_at_next_start")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        sqlite3.OperationalError("database or disk is full"),
+        psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"),
+    ],
+)
 async def test_a_block_that_a_full_database_does_not_take_is_booked_when_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Exception
 ) -> None:
-    """The block is the nodes' already, and miners notice nothing: the pool ended, and could not start."""
+    """The block is the nodes' already, and miners notice nothing: the pool ended, and could not start. A
+    PostgreSQL that somebody else keeps takes no writes before its disk is full, nor before it leads."""
     monkeypatch.setattr("pool.books.database_waits.AGAIN_S", 0.0)
-    full = OperationalError("INSERT", None, sqlite3.OperationalError("database or disk is full"))
+    full = DBAPIError.instance("INSERT", None, said, Exception)
     tries: list[Exception | None] = [full, full, None]
     (solution,) = siblings(1)
     with structlog.testing.capture_logs() as logs:
