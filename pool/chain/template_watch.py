@@ -20,7 +20,7 @@ from pool.chain.node_set import NodeSet
 from pool.chain.nodes import Node
 from pool.chain.rpc import NodeError, NodeTimedOut
 from pool.chain.templates import Template
-from pool.chain.zmq_watch import ZmqUnusable, watch_hashblock
+from pool.chain.zmq_watch import NoDescriptor, ZmqUnusable, watch_hashblock
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 REFRESH_S: Final = 30.0
 # A node that answers longpolls at once with nothing new must not keep us busy.
 LONGPOLL_GAP_S: Final = 1.0
+SUBSCRIBE_AGAIN_S: Final = 30.0  # where no descriptor was left for it
 
 
 class TemplateWatch:
@@ -103,10 +104,15 @@ class TemplateWatch:
             with contextlib.suppress(trio.WouldBlock):
                 hint.send_nowait(None)
 
-        try:
-            await watch_hashblock(url, on_hint)
-        except ZmqUnusable as error:
-            log.error("zmq_unusable", node=node.name, reason=str(error))
+        while True:
+            try:
+                await watch_hashblock(url, on_hint)
+            except NoDescriptor as error:
+                log.error("zmq_unusable", node=node.name, reason=str(error), again_in_s=SUBSCRIBE_AGAIN_S)
+                await trio.sleep(SUBSCRIBE_AGAIN_S)
+            except ZmqUnusable as error:
+                log.error("zmq_unusable", node=node.name, reason=str(error))
+                return
 
     async def _ask(self, node: Node, longpoll_id: str | None = None) -> Template:
         """A template that is certainly not older than what was delivered while we waited for it."""

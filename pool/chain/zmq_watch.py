@@ -6,6 +6,7 @@ time (longpoll and refresh find the tip too), and reconnecting is libzmq's busin
 Must not know: templates, or what is done about a new tip.
 """
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -28,6 +29,8 @@ RECONNECT_MAX_MS: Final = 5_000
 KEEPALIVE_IDLE_S: Final = 60
 KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
+# libzmq takes six for its threads, and ends the whole process where it gets some of them and not all.
+DESCRIPTORS: Final = 16
 LOOK_S: Final = 5.0  # for a look whether somebody publishes: a handshake is two ways there and back
 _GOING_ON: Final = {Event.CONNECT_DELAYED, Event.CONNECTED}
 
@@ -36,12 +39,16 @@ class ZmqUnusable(Exception):
     """An address that libzmq cannot connect to, or at which nobody publishes; the text says which."""
 
 
+class NoDescriptor(ZmqUnusable):
+    """The process has none left for libzmq now."""
+
+
 async def watch_hashblock(url: str, on_hint: Callable[[], None]) -> None:
     """Call `on_hint` for each burst of hashblock notifications from `url`, until cancelled.
 
-    Raises ZmqUnusable for an address that is none; a publisher that is away is no error.
+    Raises ZmqUnusable for an address that is none, and NoDescriptor; a publisher that is away is no error.
     """
-    context: Context[Socket[bytes]] = Context()
+    context = _context()
     try:
         socket = _subscriber(context)
         _connect(socket, url)
@@ -57,7 +64,7 @@ async def look_for_publisher(url: str) -> None:
     """Whether who answers at `url` publishes, by the handshake: what it will publish nobody is told.
 
     Raises ZmqUnusable, in words, where none does within LOOK_S."""
-    context: Context[Socket[bytes]] = Context()
+    context = _context()
     try:
         socket = _subscriber(context)
         monitor = socket.get_monitor_socket()
@@ -76,6 +83,20 @@ async def look_for_publisher(url: str) -> None:
         raise ZmqUnusable(f"{url}: {words}, for {LOOK_S:g} s")
     finally:
         context.destroy(linger=0)
+
+
+def _context() -> Context[Socket[bytes]]:
+    """Raises NoDescriptor."""
+    free: list[int] = []
+    try:
+        for _ in range(DESCRIPTORS):
+            free.append(os.open(os.devnull, os.O_RDONLY))  # closed, also where one is not had
+    except OSError as error:
+        raise NoDescriptor(f"no descriptor is left to subscribe: {error.strerror}") from None
+    finally:
+        for it in free:
+            os.close(it)
+    return Context()
 
 
 def _subscriber(context: Context[Socket[bytes]]) -> Socket[bytes]:

@@ -1,6 +1,6 @@
 """The stream of templates: the first, new tips at once, refreshes, and through the faults of nodes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from pool.chain.node_set import NodeSet
 from pool.chain.nodes import LONGPOLL_TIMEOUT_S, NodeState
 from pool.chain.template_watch import LONGPOLL_GAP_S, REFRESH_S, TemplateWatch
 from pool.chain.templates import Template
+from pool.chain.zmq_watch import NoDescriptor
 from tests.fakes.bitcoinds import (
     FakeBitcoind,
     answers_503,
@@ -274,3 +275,28 @@ async def test_an_unusable_zmq_address_costs_nothing_but_a_log_line(autojump_clo
             fake.move_to(101)
             assert await stream.next() == (101, fake.best)
     assert [entry["event"] for entry in logs].count("zmq_unusable") == 1
+
+
+async def test_where_no_descriptor_is_left_for_zmq_templates_come_and_it_is_tried_again(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    async def without_descriptors(url: str, on_hint: Callable[[], None]) -> None:
+        tried.append(trio.current_time())
+        if len(tried) <= 2:
+            raise NoDescriptor("no descriptor is left")
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("pool.chain.template_watch.watch_hashblock", without_descriptors)
+    fake = FakeBitcoind()
+    fake.config = msgspec.structs.replace(fake.config, zmq_hashblock="tcp://127.0.0.1:9")
+    begun_s = trio.current_time()
+    async with watched(fake) as stream:
+        await stream.next()
+        fake.move_to(101)
+        assert await stream.next() == (101, fake.best)
+        with trio.move_on_after(300):
+            while True:
+                await stream.next()
+    assert [round(it - begun_s) for it in tried] == [0, 30, 60]

@@ -1,6 +1,8 @@
 """hashblock over ZMQ: every burst is one hint, whatever else the publisher sends or does; that there is
 none is said in words."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -125,6 +127,41 @@ async def test_a_publisher_that_is_restarted_is_heard_again() -> None:
 async def test_what_is_no_address_is_refused_in_words() -> None:
     with pytest.raises(ZmqUnusable, match="Protocol not supported"):
         await watch_hashblock("nonsense://127.0.0.1", lambda: None)
+
+
+OUT_OF_DESCRIPTORS = """
+import os, resource, trio
+from pool.chain.zmq_watch import NoDescriptor, watch_hashblock
+
+async def with_some_left(some):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for _ in range(some):
+            os.close(held.pop())
+    try:
+        await watch_hashblock("tcp://127.0.0.1:9", print)
+    except NoDescriptor as error:
+        print(some, error)
+    finally:
+        for it in held:
+            os.close(it)
+
+for some in range(8):
+    trio.run(with_some_left, some)
+"""
+
+
+def test_however_few_descriptors_are_left_the_process_goes_on() -> None:
+    """libzmq aborts where it gets some of those that it needs and not all."""
+    ran = subprocess.run([sys.executable, "-c", OUT_OF_DESCRIPTORS], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [
+        f"{some} no descriptor is left to subscribe: Too many open files" for some in range(8)
+    ]
 
 
 async def test_who_publishes_is_found() -> None:
