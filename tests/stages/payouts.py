@@ -259,6 +259,7 @@ class World:
         )
         self.wallet = PayoutWallet(self.settings, "regtest")
         self.paid_before_sat = self.received_sat()
+        self._reorganisations = 0
 
     def settings_at(self, port: int) -> str:
         """What a process reads that has a node there, user u with password p."""
@@ -280,14 +281,17 @@ class World:
             await self.node.generate(MINER)
 
     async def reorganise(self, depth: int) -> None:
-        """The last blocks are replaced by one more, all empty; their transactions are pending again."""
+        """The last blocks are replaced by one more, all empty; their transactions are pending again. No block
+        is one of those that did so before."""
+        self._reorganisations += 1
+        miner = MINER[:2] + self._reorganisations.to_bytes(20, "big")
         height = self.chain.tip.height - depth
         prev = (self.chain.hash_at(height) or b"")[::-1].hex()
         template = await self.rpc.call("getblocktemplate", RULES)
         for number in range(1, depth + 2):
             time_s = template["curtime"] + number
             block = build_block(
-                template, prev=prev, height=height + number, block_time=time_s, txs=[], script=MINER
+                template, prev=prev, height=height + number, block_time=time_s, txs=[], script=miner
             )
             verdict = await self.rpc.call("submitblock", block)
             assert verdict in (None, "inconclusive")
