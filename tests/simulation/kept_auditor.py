@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from tests.simulation.auditor import Found
+from tests.simulation.auditor import ACCEPTED, GOOD, Found
 from tests.simulation.miners import DIFF1, Share
 
 KEPT_LOG2: Final = -28  # one of sixteen shares of the easiest
@@ -60,10 +60,11 @@ def _once(books: sqlite3.Connection, shares: Iterable[Share]) -> Iterator[Found]
 
 
 def _closed(books: sqlite3.Connection) -> Iterator[Found]:
-    """Of a rate's hour no more of a difficulty is kept than was settled in the end: the hour is settled in
-    parts here, and what is kept may be in the closing of one before its own."""
+    """Of a rate's hour no more of a difficulty is kept than was settled in the end, or is good and was not
+    taken by an upstream: an hour is settled in parts here, and what is kept may be in an earlier closing.
+    """
     kept_of: dict[tuple[int, int], Counter[int]] = {}
-    settled: dict[tuple[int, int], Counter[int]] = {}
+    good: dict[tuple[int, int], Counter[int]] = {}
     query = """SELECT rate_id, hour, kept FROM share_roots
         JOIN settlements ON settlements.seq = share_roots.settlement_seq"""
     for rate, hour, words in books.execute(query):
@@ -72,7 +73,11 @@ def _closed(books: sqlite3.Connection) -> Iterator[Found]:
     query = """SELECT rate_id, hour, difficulty_log2, shares FROM settled_shares
         JOIN settlements ON settlements.seq = settled_shares.settlement_seq"""
     for rate, hour, log2, count in books.execute(query):
-        settled.setdefault((rate, hour), Counter())[log2] += count
+        good.setdefault((rate, hour), Counter())[log2] += count
+    query = "SELECT rate_id, minute / 60, difficulty_log2, verdict, shares FROM tally_minutes"
+    for rate, hour, log2, verdict, count in books.execute(query):
+        if verdict in GOOD and verdict != ACCEPTED:
+            good.setdefault((rate, hour), Counter())[log2] += count
     for of, counts in kept_of.items():
-        if more := counts - settled.get(of, Counter()):
+        if more := counts - good.get(of, Counter()):
             yield Found("more shares are kept than were settled", f"rate and hour {of}: {dict(more)} more")
