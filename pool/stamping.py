@@ -135,7 +135,7 @@ class Calendars:
                     return await self._answer(f"{url}/{path}", method, body)
             except trio.TooSlowError:
                 words = f"no complete answer within {ANSWER_S:g} s"
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:  # the last of no name
                 words = f"it cannot be asked: {type(error).__name__}"
             except NoAnswer as error:
                 words = str(error)

@@ -30,6 +30,7 @@ class Strangers(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request.url.host)
+        request.url.host.encode("idna")  # as a socket has it
         if request.url.host == "bad.example":
             if self._bad is None:
                 await trio.sleep_forever()
@@ -75,6 +76,18 @@ async def test_a_calendar_that_does_not_answer_costs_the_others_nothing(
     assert set(strangers.asked) == {"good.example", "bad.example"}
     assert [it.calendar for it in files.read(2, DIGEST).promises] == [GOOD]
     assert files.numbers() == [2], "the newest has those before it in its hash"
+
+
+@pytest.mark.parametrize("url", ["https://calendar..example", "https://calendar.example:8o"])
+async def test_a_calendar_that_can_be_nowhere_costs_the_others_nothing(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, url: str
+) -> None:
+    """A dot typed twice, or an o for a nought: no name of a host, and no port."""
+    strangers, files = Strangers(), StampFiles(tmp_path)
+    found = await stamp_roots(Calendars([url, GOOD], strangers), files, {1: DIGEST})
+    assert [it.calendar for it in found.trouble] == [url]
+    assert found.trouble[0].words.startswith("it cannot be asked: ")
+    assert [it.calendar for it in files.read(1, DIGEST).promises] == [GOOD]
 
 
 async def test_nobody_is_asked_whom_the_settings_do_not_name(tmp_path: Path) -> None:
