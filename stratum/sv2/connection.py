@@ -420,7 +420,7 @@ class Sv2Connection:
                 self.write(messages.close_channel(channel.number, channel.session.closing or "ended"))
             if not self._channels:
                 self.end("left")
-            elif self._limits.draining is not None or channel.session.closing == UNTAKEN:
+            elif self._limits.draining is not None or _is_untold(channel):
                 self._leave("moved")  # no other one may be opened, or would be: all come again together
 
     # What it is told
@@ -476,3 +476,10 @@ class Sv2Connection:
         else:
             self._of.poller.modify(self._sock.fileno(), events, self)
         self._watched = events
+
+
+def _is_untold(channel: MiningChannel) -> bool:
+    """Whether it goes to come again, and has not been told to open another one: in a drain that is over by
+    now, or since it passed other extranonces over."""
+    why = channel.session.closing
+    return why == UNTAKEN or (why == "moved" and not channel.is_told_to_leave)

@@ -78,6 +78,23 @@ async def test_before_a_restart_all_on_a_connection_come_again_together(autojump
         assert pool.server.connection_limits.sessions == 0
 
 
+async def test_a_restart_that_is_called_off_has_all_come_again_that_one_was_let_go_with(
+    autojump_clock: MockClock,
+) -> None:
+    """It was told nothing, and would be a CloseChannel now, which SRI's translator passes over."""
+    async with playing() as pool:
+        proxy = await pool.machine()
+        for unit in ("u1", "u2"):
+            await proxy.open(f"acme.c01.{unit}", least=4)
+        pool.server.connection_limits.draining = "the pool is about to restart"
+        leaves = session_of(pool, "acme.c01.u1")
+        (its,) = (it for it in pool.server.board.connections if it.session.assignment is leaves)
+        pool.server.board.let_go(its, "the pool is about to restart")
+        pool.server.connection_limits.draining = None
+        await hear_the_end(proxy)
+        assert pool.server.connection_limits.sessions == 0
+
+
 @pytest.mark.parametrize("channels", [0, 1])
 async def test_who_opens_a_channel_before_a_restart_comes_again_and_is_not_refused(channels: int) -> None:
     """A refusal would end SRI's translator for good."""
