@@ -46,7 +46,9 @@ class RoutesAuditor:
             if connection.session.state is State.MINING and not assignment.leaving:
                 at[world.registry.finder(assignment.workers[0])] = assignment.channel
         for miner in world.miners:
-            if miner.habits.restless:  # it may be on its way
+            # It may be on its way; who has to come again may wait for a restless one of its address.
+            waits = world.addresses < len(world.miners) and not miner.habits.takes_extranonces
+            if miner.habits.restless or waits:
                 continue
             if miner.name not in at:
                 world.wrong("a machine does not mine", miner.name)
