@@ -189,18 +189,19 @@ def _check_prices(connection: Connection) -> None:
     """Every rate is what the tenant's terms said when it was made, be it any of one second, or those before
     them; where sites work on while their line is down, those of the time that they may have been alone."""
     ordered_from_s = connection.execute(select(book.c.ordered_from_s)).scalar_one()
-    alone_s = ALONE_S if connection.scalar(select(AT_SITES.c.writer).limit(1)) is not None else 0
+    # All terms of a rate's second, and the last of before it: one second back, where nobody was alone.
+    alone_s = 1 if connection.scalar(select(AT_SITES.c.writer).limit(1)) is None else ALONE_S
     terms: dict[int, list[Row[Any]]] = {}
     for row in connection.execute(select(tenant_terms).order_by(tenant_terms.c.id)):
         terms.setdefault(row.tenant_id, []).append(row)
     for rate in connection.execute(select(rates).order_by(rates.c.id)):
         agreed = terms.get(rate.tenant_id, [])
         if rate.created_at_s > ordered_from_s:
-            before, then, alone = (
+            then, alone = (
                 bisect_right(agreed, at_s, key=lambda row: int(row.changed_at_s))
-                for at_s in (rate.created_at_s - 1, rate.created_at_s, rate.created_at_s - alone_s)
+                for at_s in (rate.created_at_s, rate.created_at_s - alone_s)
             )
-            agreed = agreed[max(min(before - 1, then - 2, alone - 1), 0) : then]
+            agreed = agreed[max(min(then - 2, alone - 1), 0) : then]
         once = (it for it in terms.get(rate.tenant_id, []) if it.scheme == Scheme.PROXY)
         own = {it.upstream_id for it in once if it.upstream_id is not None}
         if not any(_follows(rate, row, own) for row in agreed):
