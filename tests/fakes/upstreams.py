@@ -36,6 +36,19 @@ def header_hash(coinbase: bytes, branch: list[bytes], head: bytes, tail: bytes) 
     return sha256d(head + root + tail)
 
 
+def share_hash(job: list[Any], extranonces: str, ntime: str, nonce: str, rolled: tuple[int, int]) -> bytes:
+    """Of what is submitted on a job, as `new_job` has it without its id; `rolled`: bits of the version, and
+    which of them may be."""
+    prevhash, (bits, mask) = bytes.fromhex(job[0]), rolled
+    version = (int(job[4], 16) & ~mask) | (bits & mask)
+    return header_hash(
+        bytes.fromhex(job[1] + extranonces + job[2]),
+        [bytes.fromhex(node) for node in job[3]],
+        struct.pack("<I", version) + b"".join(prevhash[at : at + 4][::-1] for at in range(0, 32, 4)),
+        struct.pack("<III", int(ntime, 16), int(job[5], 16), int(nonce, 16)),
+    )
+
+
 class Caller:
     """One connection at the pool's end."""
 
@@ -116,14 +129,16 @@ class HonestUpstream:
 
     async def accept(self, stream: trio.abc.Stream) -> None:
         """One connection, until the client goes."""
-        call = Caller(self, stream, self.extranonce1)
+        await self.listen(Caller(self, stream, self.extranonce1))
+
+    async def listen(self, call: Caller) -> None:
         self.calls.append(call)
         self.open += 1
         self._called.set()
         received = b""
         try:
-            async with stream:
-                async for chunk in stream:
+            async with call.stream:
+                async for chunk in call.stream:
                     *lines, received = (received + chunk).split(b"\n")
                     for line in lines:
                         message = json.loads(line)
@@ -176,15 +191,8 @@ class HonestUpstream:
             return None, [21, "Job not found", None]
         if len(extranonce2) != 2 * self.extranonce2_bytes or len(rolled) != (call.mask is not None):
             return None, [20, "Malformed share", None]
-        prevhash = bytes.fromhex(job[0])
-        bits, mask = int(rolled[0], 16) if rolled else 0, call.mask or 0
-        version = (int(job[4], 16) & ~mask) | (bits & mask)
-        found = header_hash(
-            bytes.fromhex(job[1] + call.extranonce1 + extranonce2 + job[2]),
-            [bytes.fromhex(node) for node in job[3]],
-            struct.pack("<I", version) + b"".join(prevhash[at : at + 4][::-1] for at in range(0, 32, 4)),
-            struct.pack("<III", int(ntime, 16), int(job[5], 16), int(nonce, 16)),
-        )
+        rolls = (int(rolled[0], 16) if rolled else 0, call.mask or 0)
+        found = share_hash(job, call.extranonce1 + extranonce2, ntime, nonce, rolls)
         if found in self.counted:
             return None, [22, "Duplicate share", None]
         self.counted.add(found)

@@ -148,7 +148,7 @@ class Company:
 
     def _next(self) -> tuple[str, Callable[[], Awaitable[object]]]:
         """What the oldest batch that is not over waits for."""
-        going = [it for it in self._world.batches() if it.state not in (State.FINAL, State.FAILED)]
+        going = self._going()
         if not going:
             return "draft", lambda: self._paymaster().create(self._person())
         batch = going[0]
@@ -277,8 +277,8 @@ class Company:
     def _check_held(self) -> None:
         """What is on its way is what batches that are on their way pay."""
         held_sat: Counter[str] = Counter()
-        for batch in self._world.batches():
-            for item in () if batch.state in (State.FINAL, State.FAILED) else batch.items:
+        for batch in self._going():
+            for item in batch.items:
                 held_sat[in_payout(item.tenant_id)] += item.amount_sat
         balances_sat = self._world.balances()
         assert {it: sat for it, sat in balances_sat.items() if it.endswith("in_payout")} == dict(held_sat)
@@ -290,7 +290,7 @@ class Company:
             await self._world.mine(6)
             _, questions = await self._paymaster().reconciler.run("ann", ())
             assert questions == ()
-            going = [it for it in self._world.batches() if it.state not in (State.FINAL, State.FAILED)]
+            going = self._going()
             if not going:
                 return
             for batch in going:
@@ -308,6 +308,10 @@ class Company:
             given = await paymaster.export(batch.id, "ann")
             await paymaster.receive(batch.id, self._world.signer.sign(given.psbt), "ann")
             await paymaster.broadcast(batch.id, "ann")
+
+    def _going(self) -> list[Batch]:
+        """Batches that are not over."""
+        return [it for it in self._world.batches() if it.state not in (State.FINAL, State.FAILED)]
 
     def _received_sat(self) -> Counter[str]:
         """What each address has on the chain."""

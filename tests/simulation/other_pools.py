@@ -1,10 +1,9 @@
 """Pools that machines are sold to, and tenants mine on: each connection has extranonces and a difficulty of
 its own, which change in the middle, and is judged by what was said on it.
 
-`tests.simulation.upstreams` is one that keeps its word.
+`tests.simulation.upstreams` is what they are besides, and one that keeps its word.
 """
 
-import json
 import struct
 from collections import Counter
 from contextlib import suppress
@@ -15,20 +14,17 @@ import msgspec
 import trio
 import trio.testing
 
-from tests.fakes.upstreams import Caller, HonestUpstream, Message, header_hash
+from tests.fakes.upstreams import Caller, Message, share_hash
 from tests.simulation.dice import Dice
 from tests.simulation.miners import DIFF1, MASK
+from tests.simulation.upstreams import ANOTHER_BLOCK, JOB_S, REJECTS, Upstream
 
 Route = tuple[int, int | None]  # an upstream's number, and the order's that is mined there
 
 COINBASE1: Final = b"\x0a" * 40
 NTIME: Final = 1_700_000_000
-ANSWER_S: Final = (0.002, 0.08)
 CONNECT_S: Final = (0.002, 0.3)
-JOB_S: Final = (2.0, 9.0)
-ANOTHER_BLOCK: Final = 0.4
 CHANGES: Final = 0.1  # chance that a job comes with another difficulty, extranonce or mask
-REJECTS: Final = 0.03  # good shares
 ONE_EXTRANONCE: Final = 0.3  # of pools give all connections the same one
 SIZES: Final = ((4,), (8,), (12,), (4, 5, 8, 9), (5, 6))  # of extranonce2, of a pool's connections
 DIFFICULTIES: Final = (2.0**-32, 2.0**-30, 2.0**-27)
@@ -59,23 +55,21 @@ class Connected(Caller):
         self.difficulty = DIFFICULTIES[0]
 
 
-class OtherPool(HonestUpstream):
+class OtherPool(Upstream):
     """`number` is the upstream's; `routes` says for whom an extranonce1 was given out, and how often."""
 
     def __init__(self, world: World, number: int, chance: Dice) -> None:
-        super().__init__()
+        super().__init__(chance)
         self.number = number
         self.height = 1_000 * number
-        self.silent = False
         self.calm = False  # nothing changes but the work
         self.routes: dict[str, list[Route]] = {}
         self.said_no: Counter[str] = Counter()
-        self._world, self._chance = world, chance
+        self._world = world
         self._one = chance.randbytes(4).hex() if chance.random() < ONE_EXTRANONCE else None
         self._sizes = chance.choice(SIZES)
         self._forgets = chance.random() < 0.5  # its jobs, with another extranonce
         self._here: list[Connected] = []
-        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Take connections, and send jobs on them, until cancelled."""
@@ -96,7 +90,7 @@ class OtherPool(HonestUpstream):
 
     # Connections
 
-    async def connect(self, route: Route, host: str, port: int) -> trio.abc.Stream:
+    async def connect_for(self, route: Route, host: str, port: int) -> trio.abc.Stream:
         """As `trio.open_tcp_stream` does."""
         chance = self._chance
         await trio.sleep(chance.uniform(*CONNECT_S))
@@ -111,15 +105,7 @@ class OtherPool(HonestUpstream):
         return ours
 
     async def talk(self, call: Connected) -> None:
-        received = b""
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async with call.stream:
-                async for chunk in call.stream:
-                    *lines, received = (received + chunk).split(b"\n")
-                    for line in lines:
-                        await trio.sleep(self._chance.uniform(*ANSWER_S))
-                        if not self.silent:
-                            await self.on_message(call, json.loads(line))
+        await self.listen(call)
         self._leaves(call)
 
     def cut(self) -> None:
@@ -213,7 +199,8 @@ class OtherPool(HonestUpstream):
             self._world.wrong("an extranonce2 of another size", extranonce2)
             return "Malformed share"
         bits = int(rolled[0], 16) if rolled else 0  # without, where it was silent as it was asked for a mask
-        found = _hash_of(promise, extranonce2, ntime, nonce, (bits, call.mask or 0))
+        extranonces = promise.extranonce1 + extranonce2
+        found = share_hash(promise.job, extranonces, ntime, nonce, (bits, call.mask or 0))
         if int.from_bytes(found, "little") > promise.target:
             return "Low difficulty share"
         if found in self.counted:
@@ -222,15 +209,3 @@ class OtherPool(HonestUpstream):
             return "Duplicate share"
         self.counted.add(found)
         return None
-
-
-def _hash_of(promise: Promise, extranonce2: str, ntime: str, nonce: str, rolled: tuple[int, int]) -> bytes:
-    job, (bits, mask) = promise.job, rolled
-    prevhash = bytes.fromhex(job[0])
-    return header_hash(
-        bytes.fromhex(job[1] + promise.extranonce1 + extranonce2 + job[2]),
-        [bytes.fromhex(node) for node in job[3]],
-        struct.pack("<I", (int(job[4], 16) & ~mask) | bits & mask)
-        + b"".join(prevhash[at : at + 4][::-1] for at in range(0, 32, 4)),
-        struct.pack("<III", int(ntime, 16), int(job[5], 16), int(nonce, 16)),
-    )

@@ -204,7 +204,7 @@ class RoutesWorld:
         return number
 
     def _open(self, record: UpstreamRecord, order_id: int | None) -> UpstreamChannel:
-        connect = partial(self.pools[record.id].connect, (record.id, order_id))
+        connect = partial(self.pools[record.id].connect_for, (record.id, order_id))
         return UpstreamChannel(msgspec.structs.replace(self.upstreams, connect=connect), record, order_id)
 
     # What is seen
