@@ -10,6 +10,7 @@ Set up by what writes logs, and not by every command: that alone would take as l
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -27,6 +28,7 @@ class StandardError:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._own = _opened_not_to_wait()
         self._lost = 0
         self._is_cut = False  # what was written last has no end of its line
 
@@ -41,9 +43,9 @@ class StandardError:
     debug = info = warning = error = critical = exception = msg = write
 
     def _take(self, text: str) -> bool:
-        """Whether all of it is written. What is ready takes PIPE_BUF without a wait."""
+        """Whether all of it is written. What is ready, and no terminal, takes PIPE_BUF without a wait."""
         try:
-            output = sys.stderr.fileno()
+            output = sys.stderr.fileno() if self._own is None else self._own
         except OSError:  # it is none of the system's
             sys.stderr.write(text)
             return True
@@ -57,6 +59,19 @@ class StandardError:
         except OSError:
             return False
         return not data
+
+
+def _opened_not_to_wait() -> int | None:
+    """A terminal or a pipe, opened once more: a terminal is ready where it has room for a byte, and a pipe
+    another process may fill meanwhile. None where that cannot be: of a file it would be another place."""
+    try:
+        output = sys.stderr.fileno()
+        kind = os.fstat(output).st_mode
+        if not (stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)):
+            return None
+        return os.open(f"/dev/fd/{output}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def set_up_logs(*, verbose: bool = False, quiet: bool = False, process: int | None = None) -> None:

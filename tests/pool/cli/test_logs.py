@@ -1,10 +1,12 @@
 """The log on standard error: a pool neither waits for who reads it nor ends by it."""
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -57,6 +59,34 @@ def test_who_reads_no_more_keeps_nobody_waiting_and_is_told_later_what_is_missin
         assert "event=log_lines_left_out" in told
         missing = int(told.split("lines=")[1].split()[0])
         assert sum("timestamp=" in line for line in kept) + missing == MANY
+    os.close(reading)
+
+
+def test_a_terminal_that_stands_still_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As screen's does while somebody looks back in it: it is ready as long as it has room for a byte."""
+    reading, writing = os.openpty()
+    with logging_to(writing, monkeypatch):
+        for number in range(MANY):
+            log.info(f"event_{number % 997}", number=number)
+    os.close(reading)
+
+
+def test_who_finds_a_pipe_full_that_was_ready_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process of the pool writes to it, too."""
+    reading, writing = os.pipe()
+    others = os.open(f"/dev/fd/{writing}", os.O_WRONLY | os.O_NONBLOCK)
+
+    class ReadyUntilAnotherWrites:
+        def register(self, *_: Any) -> None: ...
+
+        def poll(self, *_: Any) -> bool:
+            os.write(others, bytes(1 << 20))
+            return True
+
+    with logging_to(writing, monkeypatch), monkeypatch.context() as meanwhile:
+        meanwhile.setattr(select, "poll", ReadyUntilAnotherWrites)
+        log.info("there_was_room")
+    os.close(others)
     os.close(reading)
 
 
