@@ -32,13 +32,16 @@ class StandardError:
         self._lost = 0
         self._is_cut = False  # what was written last has no end of its line
 
-    def write(self, line: str) -> None:
+    def write(self, line: str) -> bool:
+        """Whether it is written."""
         with self._lock:
             taken = self._take("\n" * self._is_cut + line + "\n")
             lost = 0 if taken else self._lost + 1
             told, self._lost = self._lost if taken else 0, lost
-        if told:
-            log.warning(LEFT_OUT, of="standard error", lines=told)
+        if told and log.warning(LEFT_OUT, of="standard error", lines=told) is False:
+            with self._lock:
+                self._lost += told - 1  # it has counted itself
+        return taken
 
     debug = info = warning = error = critical = exception = msg = write
 

@@ -90,6 +90,22 @@ def test_who_finds_a_pipe_full_that_was_ready_does_not_wait(monkeypatch: pytest.
     os.close(reading)
 
 
+def test_what_is_missing_is_counted_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that tells it may find no room itself."""
+    reading, writing = os.pipe()
+    with logging_to(writing, monkeypatch):
+        for number in range(MANY):
+            log.info(f"event_{number % 997}", number=number, words="x" * 3_000)
+        os.read(reading, select.PIPE_BUF)
+        log.info("just_enough_room", words="x" * (select.PIPE_BUF - 100))
+        read_all(reading)
+        log.info("read_again")
+        told = read_all(reading).splitlines()[-1]
+        assert "event=log_lines_left_out" in told
+        assert int(told.split("lines=")[1].split()[0]) > MANY // 2
+    os.close(reading)
+
+
 def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
