@@ -227,7 +227,7 @@ class Sites:
             self._tasks = nursery
             await nursery.start(self._connection.run)
             await nursery.start(self._inbox.run)
-            await self.remote.start()
+            await nursery.start(self.remote.run)
             nursery.start_soon(self._stream.run)
             await nursery.start(self._blocks.run)
             nursery.start_soon(self._left_blocks.run)

@@ -13,7 +13,8 @@ he is paid for them.
 
 A journal that is over (its edge was reset, or is retired) is taken as far as it is here, and nothing more of
 it comes. One that cannot be opened is tried again when a command changes an edge, and at each start;
-meanwhile no block is forgotten that shares of it may be on.
+meanwhile no block is forgotten that shares of it may be on. After OVER_S nothing of it is taken, and shares
+of it that were under way to an upstream are counted as without an answer.
 
 Must not know: how messages travel, sessions, what shares are worth.
 """
@@ -28,7 +29,7 @@ import structlog
 import trio
 from sqlalchemy import Connection
 
-from pool.books.database_waits import when_it_answers
+from pool.books.database_waits import when_it_answers, when_it_takes
 from pool.books.edges.hub_copies import forget_copy, forget_others, is_noted, name_of_hub, note_copy
 from pool.books.edges.late import late_of
 from pool.books.edges.leases import (
@@ -57,7 +58,7 @@ from pool.books.edges.taking import EdgeTaker
 from pool.books.edges.told import Told
 from pool.books.journal.folding import STOP_WAIT_S, Folding
 from pool.books.journal.positions import position_of
-from pool.books.journal.start import OVER_S
+from pool.books.journal.under_way import OVER_S, count_unanswered
 from pool.books.store import DATABASE_ERRORS, Store, words_of
 from pool.chain.price_history import PriceHistory
 from pool.journal.beginning import Mark
@@ -67,6 +68,7 @@ from pool.journal.inbox import FREE_BYTES_MIN, Inbox, InboxUnusable, Received
 
 log = structlog.get_logger()
 
+OVER_CHECK_S: Final = 3_600.0  # what is due then has waited for a month
 RENEWED_S: Final = 30  # written to the books so seldom: 75 edges are two or three small transactions a second
 INBOX_BYTES_MAX: Final = 256 << 30  # of all edges: what 64 of them may have waiting
 
@@ -114,6 +116,23 @@ class RemoteEdges:
         await self.changed()
         async with self._turn:
             await self._open_left()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; when it has started the copies are open."""
+        await self.start()
+        task_status.started()
+        while True:
+            await when_it_takes("count what upstreams have not answered", self.let_go, DATABASE_ERRORS)
+            await trio.sleep(OVER_CHECK_S)
+
+    async def let_go(self) -> None:
+        """Take nothing more of journals that have been over for OVER_S, and count what they had under way."""
+        async with self._turn:
+            now_s = int(self._wall_clock())
+            lately = await self._read(partial(ended_writers, since_s=now_s - OVER_S))
+            for writer in self._over.keys() - {it for _, it in lately}:
+                await self._close(self._over.pop(writer))
+            await when_it_answers("count shares without an answer", count_unanswered, self._store, now_s)
 
     async def begin(self, asked: Asked) -> Granted:
         """A process begins to be an edge. Raises InboxUnusable."""

@@ -53,6 +53,10 @@ class MachineRows:
         """What the file says from here on."""
         self.named.update((it.number, it) for it in machines)
 
+    def are_rows(self, numbers: Iterable[int]) -> None:
+        """These numbers are rows that there are, whoever named them."""
+        self._ids.update((it, it) for it in numbers)
+
     def insert(self, connection: Connection, machines: Collection[Machine], now_s: int) -> None:
         """See that they have rows; those that are new mine, whatever a command had said of them before."""
         self._find(connection, machines, now_s)

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, Row, column, delete, func, insert, select, table, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from payouts.book_time import latest_s
 from pool.books.journal.positions import Position, uid_of
 from pool.books.journal.schema import refused_credits, upstream_submits
 from pool.books.journal.taker import Taker
+from pool.books.journal.under_way import AT_SITES, count_unanswered
 from pool.books.store import Store
 from pool.journal.beginning import Beginning
 from pool.journal.disk import Disk
@@ -25,11 +26,6 @@ from pool.journal.records import Noted
 
 log = structlog.get_logger()
 
-# Who resolve what they had under way themselves, until their journal is over.
-AT_SITES: Final = table("edge_writers", column("writer"), column("ended_at_s"))
-# Nothing is taken any more of a journal of a site that has been over for so long, whichever hub has more of
-# it: what it had under way is resolved then, and can never be resolved twice.
-OVER_S: Final = 30 * 86_400
 HASH_DIGITS: Final = 32  # of a key, which begins with the hash that the share was credited by
 
 
@@ -67,7 +63,8 @@ def open_journals(
             journal.close()
         if count == 1:
             takers[0].serve()
-        adopt(store, [journal.writer for journal in logs[:count]], int(wall_clock()))
+        count_unanswered(store, int(wall_clock()))
+        adopt(store, [journal.writer for journal in logs[:count]])
         return [
             OpenJournal(journal, taker, beginning_of(store, taker))
             for journal, taker in zip(logs[:count], takers[:count], strict=True)
@@ -78,14 +75,13 @@ def open_journals(
         raise
 
 
-def adopt(store: Store, writers: Sequence[str], now_s: int) -> None:
-    """Have the first of these resolve what was under way of others, which nobody writes any more."""
+def adopt(store: Store, writers: Sequence[str]) -> None:
+    """Have the first of these resolve what was under way of others, which nobody writes any more: of this
+    host, or of another one. Those at sites resolve theirs themselves, until their journal is over."""
     first, of = writers[0], upstream_submits.c
-    ended = AT_SITES.c.ended_at_s
-    at_sites = select(AT_SITES.c.writer).where(ended.is_(None) | (ended > now_s - OVER_S))
     theirs = (
         select(of.writer, of.key)
-        .where(of.writer.not_in(writers), of.writer.not_in(at_sites))
+        .where(of.writer.not_in(writers), of.writer.not_in(select(AT_SITES.c.writer)))
         .order_by(of.writer, of.key)
     )
     with store.read() as connection:

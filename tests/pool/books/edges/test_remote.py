@@ -23,11 +23,15 @@ from pool.books.edges.leases import EdgeRefused
 from pool.books.edges.remote_edge import AWAY_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
+from pool.books.journal.book_clock import BookClock
 from pool.books.journal.credit_rows import CreditRows, credits_page
 from pool.books.journal.folding import Writer
 from pool.books.journal.hour_rows import noted_hours
+from pool.books.journal.journal import Journal
 from pool.books.journal.positions import position_of, positions
-from pool.books.journal.start import OVER_S, open_journals
+from pool.books.journal.prices import Prices, known_prices
+from pool.books.journal.start import open_journals
+from pool.books.journal.under_way import OVER_S, count_unanswered
 from pool.books.journal.upstream_verdicts import UpstreamTally, pack
 from pool.books.lease import LeaseLost
 from pool.books.store import Store
@@ -752,12 +756,12 @@ async def test_what_is_here_of_a_journal_that_is_over_is_booked_and_no_more_of_i
     assert sum(hub.shares().values()) in (3, 7)
 
 
-@pytest.mark.sqlite_suffices
-async def test_what_a_journal_that_is_over_had_under_way_is_resolved_when_nothing_of_it_comes_any_more(
-    hub: Hub, tmp_path: Path
-) -> None:
-    """Its miner was told that the share is good. Another hub may have more of that journal for a month, with
-    the answer; then nobody takes that, and whoever keeps the books counts it as one without an answer."""
+# What they had under way to upstreams
+
+
+async def an_edge_that_is_over(hub: Hub) -> SiteJournal:
+    """North had one share under way when its disk was lost, and a record of five more came that the books
+    have not taken. Its miner was told that the share is good."""
     site = hub.site(NORTH)
     granted = await hub.begin(NORTH, site)
     site.share("acme.c01.u1", 3)
@@ -775,19 +779,93 @@ async def test_what_a_journal_that_is_over_had_under_way_is_resolved_when_nothin
     site.share("acme.c01.u1", 5)
     await hub.send(NORTH, granted, site)
     await hub.change(partial(reset_edge, name=NORTH, now_s=NOW_S))
+    return site
 
-    def left() -> int:
+
+def unanswered(hub: Hub) -> int:
+    with hub.store.read() as connection:
+        of = tally_minutes.c
+        query = select(func.sum(of.shares)).where(of.verdict == Verdict.UNDELIVERED)
+        return int(connection.scalar(query) or 0)
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_hub_that_runs_counts_what_a_journal_that_is_over_had_under_way(
+    hub: Hub, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Another hub may have more of that journal for a month, with the answer; then nobody takes that."""
+    await an_edge_that_is_over(hub)
+    began_s = trio.current_time()
+    hub.clock.now_s = NOW_S + OVER_S - 3_600
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.edges.run)
+        await trio.sleep(1)
+        assert unanswered(hub) == 0
+        hub.clock.now_s += 3_600
+        await trio.sleep(3_600)
+        assert unanswered(hub) == 1
+        hub.clock.now_s += 86_400
+        await trio.sleep(86_400)
+        assert unanswered(hub) == 1, "once"
+        nursery.cancel_scope.cancel()
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}, "what is here of it is not taken any more"
+    assert trio.current_time() - began_s < 100_000
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_start_counts_it_too(hub: Hub, tmp_path: Path) -> None:
+    await an_edge_that_is_over(hub)
+
+    def starts() -> int:
         (own,) = open_journals(hub.store, tmp_path, disk=DiskInMemory(), wall_clock=hub.clock)
         own.log.close()
-        return len(own.beginning.left)
+        return unanswered(hub)
 
     hub.clock.now_s = NOW_S + OVER_S - 1
-    assert left() == 0
+    assert starts() == 0
     hub.clock.now_s = NOW_S + OVER_S
-    assert left() == 1
+    assert starts() == starts() == 1
     await hub.start()
+    await hub.edges.let_go()
     await hub.folding.fold()
+    assert unanswered(hub) == 1
     assert hub.shares() == {"acme.c01.u1": 3}, "what another hub had of it is not taken any more"
+
+
+@pytest.mark.sqlite_suffices
+async def test_two_hubs_that_are_killed_in_turn_count_it_once(hub: Hub, tmp_path: Path) -> None:
+    """Each has a journal of its own, and begins where the other one was killed, before a fold."""
+    await an_edge_that_is_over(hub)
+    hub.clock.now_s = NOW_S + OVER_S
+    for name in ("one", "other", "one", "other"):
+        (own,) = open_journals(hub.store, tmp_path / name, disk=DiskInMemory(), wall_clock=hub.clock)
+        with hub.store.read() as connection:
+            prices = Prices(known_prices(connection), hub.registry, clock=BookClock(hub.clock, NOW_S))
+        Journal(hub.registry, own.log, own.beginning, prices).close()
+    assert unanswered(hub) == 1
+
+
+async def test_a_kill_before_any_step_counts_it_once(hub: Hub) -> None:
+    site = await an_edge_that_is_over(hub)
+    hub.clock.now_s = NOW_S + OVER_S
+    steps = 0
+    while True:
+        steps += 1
+        try:
+            with crash_before(steps):
+                count_unanswered(hub.store, NOW_S + OVER_S)
+            break
+        except Crash:
+            assert unanswered(hub) == 0
+            proven(hub)
+    assert unanswered(hub) == 1
+    assert steps > 5
+    with CommitWhoseAnswerIsLost(), suppress(OperationalError):
+        count_unanswered(hub.store, NOW_S + OVER_S)
+    assert unanswered(hub) == 1
+    with hub.store.read() as connection:
+        assert position_of(connection, site.writer).transactions == 2
 
 
 # How many machines it may bring
