@@ -34,6 +34,15 @@ def database_url(data_dir: Path) -> str:
     return f"sqlite:///{data_dir / 'angara.db'}"
 
 
+def paths_in(directory: Path) -> list[Path]:
+    """All that is there; nothing where the directory is not. Raises OSError: to Path.glob what cannot be read
+    is empty, in Python 3.11 where that is not allowed, and in later ones whatever the disk says."""
+    try:
+        return [directory / name for name in os.listdir(directory)]
+    except FileNotFoundError:
+        return []
+
+
 def admin_socket(data_dir: Path) -> Path:
     """Raises DataDirError where the path is too long for a socket."""
     path = data_dir.absolute() / "admin.sock"

@@ -26,6 +26,7 @@ from payouts.solo import SoloPayout, owner_of, record_solo
 from pool.books.journal.machine_rows import rows_of
 from pool.chain.addresses import BadAddress, script_for
 from pool.chain.block_files import block_and_note
+from pool.data_dir import paths_in
 from pool.journal.records import Machine
 from stratum.unreadable import NOT_READ
 
@@ -67,9 +68,9 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def taken_files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Hash and file of each block that a node took."""
-    for path in directory.glob("*-*"):
-        if path.suffix in TAKEN:
+    """Hash and file of each block that a node took. Raises OSError."""
+    for path in paths_in(directory):
+        if path.suffix in TAKEN and "-" in path.stem:
             yield path.stem.partition("-")[2], path
 
 

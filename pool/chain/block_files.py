@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from pool.data_dir import paths_in
+
 NOTE_BYTES_MAX: Final = 4096  # names
 _NOTE: Final = struct.Struct("<I8s")  # its length, and that there is one: the end of the file
 _NOTED: Final = b"ang-note"
@@ -90,9 +92,11 @@ def _fsync_directory(path: Path) -> None:
 
 
 def hashes_stored(directory: Path, mine: Callable[[bytes], bool]) -> frozenset[str]:
-    """Of all blocks there, with a result and without, that are ours by their note."""
+    """Of all blocks there, with a result and without, that are ours by their note. Raises OSError."""
     found = set()
-    for path in directory.glob("*-*.*"):
+    for path in paths_in(directory):
+        if "-" not in path.stem or not path.suffix:
+            continue
         try:
             note = note_of(path)
         except FileNotFoundError:
@@ -105,19 +109,24 @@ def hashes_stored(directory: Path, mine: Callable[[bytes], bool]) -> frozenset[s
 
 
 def without_result(directory: Path, earlier: frozenset[str]) -> list[tuple[int, str, Path]]:
-    """Height, hash and file of these blocks, where they have none; the lowest first."""
+    """Height, hash and file of these blocks, where they have none; the lowest first. Raises OSError."""
     found = []
-    for path in directory.glob(f"*-*{PENDING}"):
+    for path in paths_in(directory):
         height, _, hash_hex = path.stem.partition("-")
-        if height.isdecimal() and len(hash_hex) == 64 and hash_hex in earlier:
+        pending = path.suffix == PENDING and height.isdecimal() and len(hash_hex) == 64
+        if pending and hash_hex in earlier:
             found.append((int(height), hash_hex, path))
     return sorted(found)[:PENDING_BLOCKS_MAX]
 
 
 def has_sibling(path: Path, parent: bytes) -> bool:
-    """Whether another block of ours on this parent, of the same height, was accepted in an earlier run."""
+    """Whether another block of ours on this parent, of the same height, was accepted in an earlier run.
+
+    Raises OSError."""
     height, _, _ = path.stem.partition("-")
-    for other in path.parent.glob(f"{height}-*{_ACCEPTED}"):
+    for other in paths_in(path.parent):
+        if other.suffix != _ACCEPTED or not other.stem.startswith(f"{height}-"):
+            continue
         with other.open("rb") as file:
             if file.read(PARENT.stop)[PARENT] == parent:
                 return True

@@ -20,6 +20,7 @@ from typing import Final
 
 import structlog
 
+from pool.data_dir import paths_in
 from pool.journal.disk import Disk
 from pool.journal.frames import Place, framed, frames_behind
 from pool.journal.records import VERSION, Opening, packed
@@ -234,8 +235,8 @@ def writer_directories(data_dir: Path, count: int, disk: Disk | None = None) -> 
 
 
 def writers(data_dir: Path) -> list[Path]:
-    """The journals in a data directory."""
-    return sorted(it for it in (data_dir / "journal").glob("*") if it.is_dir() and is_writer(it.name))
+    """The journals in a data directory. Raises OSError."""
+    return sorted(it for it in paths_in(data_dir / "journal") if it.is_dir() and is_writer(it.name))
 
 
 def is_writer(name: str) -> bool:

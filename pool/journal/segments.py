@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from pool.data_dir import paths_in
 from pool.journal.frames import Frame, Place, frame_at, frames_behind
 
 log = structlog.get_logger()
@@ -34,10 +35,10 @@ def segment_path(directory: Path, first: int) -> Path:
 
 
 def segments(directory: Path) -> list[tuple[int, Path]]:
-    """Each with the number that it begins with, oldest first."""
+    """Each with the number that it begins with, oldest first. Raises OSError."""
     found = []
-    for path in directory.glob(f"*{SUFFIX}"):
-        if path.stem.isdecimal() and len(path.stem) == NAME_DIGITS:
+    for path in paths_in(directory):
+        if path.suffix == SUFFIX and path.stem.isdecimal() and len(path.stem) == NAME_DIGITS:
             found.append((int(path.stem), path))
     if len(found) > SEGMENTS_MAX:
         raise JournalDamaged(f"there are {len(found)} files in {directory}: that cannot be one journal")

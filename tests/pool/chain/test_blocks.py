@@ -344,6 +344,28 @@ async def test_an_rpc_error_is_a_verdict_too(tmp_path: Path, autojump_clock: Clo
     assert fake.methods() == ["submitblock"]
 
 
+async def test_blocks_that_the_disk_does_not_tell_of_are_not_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A start that went on without them would leave them to the next one, when no node takes them."""
+    submission = Submission(tmp_path, FakeBitcoind())
+    submission.leave_pending(a_solution())
+
+    def not_read(_: Path) -> Any:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    earlier = await submission.submitter.stored()
+    with monkeypatch.context() as for_a_moment:
+        for name in ("listdir", "scandir"):
+            for_a_moment.setattr(os, name, not_read)
+        with pytest.raises(PermissionError):
+            await submission.submitter.stored()
+        with pytest.raises(PermissionError):
+            await submission.submitter.resubmit_pending(earlier)
+    (result,) = await submission.resubmit()
+    assert result.state is SubmitState.ACCEPTED
+
+
 @pytest.mark.parametrize(
     ("verdict", "preferred"),
     [

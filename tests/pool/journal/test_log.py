@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -106,6 +107,33 @@ def test_a_walk_goes_on_with_what_was_appended_since(books: Books) -> None:
     assert [accepted(it.body) for it in walk.frames(until=3)] == [2]
     assert [accepted(it.body) for it in walk.frames()] == [3]
     assert list(walk.frames()) == []
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_directory_that_cannot_be_read_is_no_empty_journal(
+    books: Books, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Whoever began behind what the books have of it would go on beside what was acknowledged since."""
+    books.append(1, 2)
+    books.take()
+    books.append(3, 4)
+    directory = books.log.directory
+
+    def not_read(path: Path) -> Any:
+        assert path == directory
+        raise OSError(error, os.strerror(error), str(path))
+
+    books.log.close()
+    books.log = books.opened()
+    with monkeypatch.context() as for_a_moment:
+        for name in ("listdir", "scandir"):
+            for_a_moment.setattr(os, name, not_read)
+        with pytest.raises(OSError, match=os.strerror(error)):
+            books.start()
+    books.restart()
+    books.append(5)
+    books.restart()
+    assert books.numbers == [1, 2, 3, 4, 5]
 
 
 def test_the_tail_may_be_torn_at_every_byte(books: Books) -> None:
