@@ -211,8 +211,8 @@ class Inbox:
             self._early_bytes += len(packed)
 
     def _next_early(self, at: Place) -> bytes | None:
-        for number in [it for it in self._early if it <= at.number]:
-            self._early_bytes -= len(self._early.pop(number))
+        """Behind that one, which may be kept as well; none before it is, since records come in order."""
+        self._early_bytes -= len(self._early.pop(at.number, b""))
         packed = self._early.pop(at.number + 1, None)
         self._early_bytes -= len(packed or b"")
         return packed

@@ -4,7 +4,7 @@ order, or it is not said to be."""
 import os
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,33 @@ def test_what_comes_early_is_kept_within_a_bound_and_lost_without_harm(
     assert inbox.receive(frames[1]).have.number == 3
     for frame in frames:
         inbox.receive(frame)
+    assert whole(site, inbox)
+
+
+class LookedAt(dict[int, bytes]):
+    """Counts how many of it somebody went through."""
+
+    count = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for it in super().__iter__():
+            self.count += 1
+            yield it
+
+
+def test_what_is_kept_early_is_not_gone_through_for_each_record_that_comes(
+    tmp_path: Path, site: SiteJournal
+) -> None:
+    """Whoever has taken over a site sends empty records of far ahead: 62,000 in 4.7 MB took two minutes of
+    the hub's processor."""
+    inbox, frames = opened(tmp_path, site), site.frames()
+    inbox.receive(frames[0])
+    early = inbox._early = LookedAt()
+    for number in range(1_000, 2_000):
+        inbox.receive(forged(site, number))
+    for frame in frames:
+        inbox.receive(frame)
+    assert (len(early), early.count) == (1_000, 0)
     assert whole(site, inbox)
 
 
