@@ -24,7 +24,7 @@ TRIES: Final = 3  # of one chunk
 CONTENT_BYTES_MAX: Final = 96 << 20  # all of a registry: 400,000 workers; a record of a journal: 64 MiB
 SHELF_BYTES_MAX: Final = 256 << 20  # twelve sites that begin at once with 100,000 workers; others ask again
 KEPT_MAX: Final = 2  # of one other end: it reads one at a time
-READING_MAX: Final = 2  # long questions of all other ends: 130 MiB of those who are told nothing is too long
+READING_MAX: Final = 2  # long questions of all other ends, one of each: 130 MiB at the most
 KEPT_S: Final = 300.0  # 20 MB over a line of a megabit take 160
 DIGEST_BYTES: Final = 32
 

@@ -103,6 +103,7 @@ class Line:
         self._answering = Answering(errors, self._failed)
         self._lines = Allowance(LINES, LINE_EACH_S)
         self._room = trio.CapacityLimiter(ANSWERING_MAX)
+        self._reading = trio.CapacityLimiter(1)  # who does not give what he offers has not both
 
     def answer(self, protocol: type[Any], by: object) -> None:
         """Have the methods of a protocol answered from here on."""
@@ -210,7 +211,7 @@ class Line:
         try:
             self._check(question.epoch)
             if question.kept is not None:
-                async with self._shelf.reading:
+                async with self._reading, self._shelf.reading:
                     content = await self._content(None, question.kept, self._question_bytes_max)
             else:
                 content = question.content or b""

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from pool.questions import AnsweredWithError, asking
 from pool.sites.nats import subjects
 from pool.sites.nats.connection import Connection, Subscribed
-from pool.sites.nats.contents import CHUNK_BYTES
+from pool.sites.nats.contents import CHUNK_BYTES, READING_MAX, Kept, Shelf
 from pool.sites.nats.line import LINES
 from tests.fixtures.nats_servers import NatsServer
 from tests.stages.nats_line import Away, EdgeEnd, HubEnd, NoSuchPlace, connected, running
@@ -141,6 +141,27 @@ async def test_twenty_megabytes_are_asked_and_answered_in_chunks(nats_server: Na
             of_edge: Weather = asking(hub_end.line, Weather)
             assert await of_edge.history(whole, 1) == whole
             assert await of_edge.history(b"x", CHUNK_BYTES + 1) == b"x" * (CHUNK_BYTES + 1)
+
+
+async def test_who_does_not_give_what_it_offers_keeps_nobody_else_from_asking_at_length(
+    nats_server: NatsServer,
+) -> None:
+    """One site that is taken over had all that the hub reads at once: no other block came into the books,
+    for as long as he liked."""
+    async with connected(nats_server, "hub", "oslo", "bergen") as (hub, captured, edge):
+        shelf = Shelf()
+        ends = HubEnd(hub, "oslo", shelf=shelf), HubEnd(hub, "bergen", shelf=shelf), EdgeEnd(edge, "bergen")
+        ends[0].line.answer(Weather, Station())
+        ends[1].line.answer(Weather, Station())
+        offered = Kept("0" * 32, 8 * CHUNK_BYTES, b"")
+        question, reply = msgspec.msgpack.encode([0, None, offered]), f"_INBOX.oslo.{'ab' * 16}"
+        async with running(*ends), captured.subscribed(subjects.of_edge("oslo", "chunk")) as wanted:
+            for _ in range(2 * READING_MAX):
+                await captured.publish(subjects.of_hub("oslo", "history"), question, reply=reply)
+            await captured.flushed()
+            await wanted.next()
+            whole = bytes(CHUNK_BYTES + 1)
+            assert await asking(ends[2].line, Weather).history(whole, 1) == whole
 
 
 async def test_where_nobody_answers_whoever_asks_is_told_at_once(nats_server: NatsServer) -> None:
