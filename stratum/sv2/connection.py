@@ -101,6 +101,7 @@ class Sv2Connection:
         self._channels: dict[int, MiningChannel] = {}
         self._last_number = self._trusted = 0
         self._closed_by_machine = self._has_mined = self._closed = False
+        self._lacks = False  # own work that stands still: all on it come again when there is some
         self._shakes = True
         self._first = bytearray()  # of the handshake
         self._frame: Frame | None = None  # that waits for its turn
@@ -354,6 +355,9 @@ class Sv2Connection:
             if isinstance(error, NotNow) and not self._channels:  # as above, where that costs nobody his work
                 self._leave("refused")
                 return
+            if isinstance(error, NotNow) and self._own_work_stands_still:  # as above: others mine on
+                self._lacks = True
+                return
             raise
         self._channels[channel.number] = channel
         self._of.channels += 1
@@ -422,12 +426,20 @@ class Sv2Connection:
                 self.end("left")
             elif self._limits.draining is not None or _is_untold(channel):
                 self._leave("moved")  # no other one may be opened, or would be: all come again together
+            elif self._own_work_stands_still:  # SRI's translator opens no channel again that was closed
+                self._lacks = True
+
+    @property
+    def _own_work_stands_still(self) -> bool:
+        return self._board.services.channel.paused
 
     # What it is told
 
     def write(self, frames: bytes) -> None:
         if not frames or self._shakes or self._deaf:
             return
+        if self._lacks and not self._own_work_stands_still:
+            self._leave("moved")
         most = self._board.out_bytes_max + OUT_BYTES_PER_CHANNEL * len(self._channels)
         waiting = len(self._out) + len(self._unsealed)
         if waiting and waiting + len(frames) > most:

@@ -134,6 +134,38 @@ async def test_who_may_have_its_first_channel_later_comes_again_and_no_others_wo
         assert (await again.mine(await again.open("acme.c01.u2", least=4)))["count"] == 1
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_who_has_other_work_mines_on_without_a_node_and_comes_again_when_there_is_one(
+    before: bool, autojump_clock: MockClock
+) -> None:
+    """SRI's translator opens no channel again that is closed to it, and is ended by one that is refused, with
+    all that mine on others."""
+    no_node = "no bitcoin node answers"
+    async with playing() as pool:
+        server, sold = pool.server, pool.server.add_channel(2)
+        server.publish(make_work(7), sold)
+        server.admission.channels["acme.c01.u1"] = sold
+        proxy = await pool.machine()
+        mines = await proxy.open("acme.c01.u1", least=4)
+        if before:
+            await proxy.open("acme.c01.u2", least=4)
+        server.channel.paused, server.admission.refusal = True, Refusal(no_node, passes=True)
+        server.board.drop_channel(server.channel, no_node)
+        if not before:
+            await proxy.ask_to_open("acme.c01.u2", least=4)
+        for number in range(8, 10):
+            server.publish(make_work(number), sold)
+            await proxy.until("SetNewPrevHash")
+            assert (await proxy.mine(mines))["count"] == 1
+        assert "OpenMiningChannel.Error" not in [name for name, _ in proxy.heard]
+        server.channel.paused, server.admission.refusal = False, None
+        server.publish(make_work(10), sold)
+        assert "OpenMiningChannel.Error" not in await hear_the_end(proxy)
+        again = await pool.machine(random=Random(2))
+        for unit in ("u1", "u2"):
+            assert (await again.mine(await again.open(f"acme.c01.{unit}", least=4)))["count"] == 1
+
+
 async def test_who_passes_another_prefix_over_comes_again_with_all_of_its_channels(
     autojump_clock: MockClock,
 ) -> None:
