@@ -83,6 +83,7 @@ from pool.processes import Processes, bounded
 from pool.readiness import Condition, HubLook, Readiness
 from pool.settings_file import BadConfig
 from pool.sites.sites import SILENT_S, Sites
+from pool.supervisor import Supervisor
 from pool.treasury.treasury import Treasury
 from pool.web.access import web_app
 from pool.web.commands import command_routes
@@ -117,7 +118,7 @@ class Pool:
     It is the writer of its store's book from here to the end of `run`, and both are of its network: raises
     LeaseHeld, WrongBook or DataDirError where they cannot be. `transport` reaches nodes in another way than
     by sockets, `speeds` measures machines for orders. `settings` is the file that
-    `config` is of, which is read anew on request.
+    `config` is of, which is read anew on request. `supervisor` is told that it serves, and that it stops.
     """
 
     def __init__(
@@ -130,13 +131,14 @@ class Pool:
         speeds: MachineSpeeds | None = None,
         wall_clock: Callable[[], float] = time.time,
         settings: LoadedSettings | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         store.acquire_lease()
         book.bind(store, config.network)
         bind_directory(config.data_dir, config.network, NETWORKS[config.network].genesis)
         note_policy(store, config.approval, by=operator_of(os.geteuid()), source=START)
         self._config, self._store = config, store
-        self._on_block = on_block
+        self._on_block, self._supervisor = on_block, supervisor
         self._tasks: trio.Nursery | None = None  # while it runs
         self._dashboard: Dashboard | None = None  # of whoever asks over HTTP
         self.books = Books(config, store, transport=transport, wall_clock=wall_clock)
@@ -266,6 +268,8 @@ class Pool:
                 task_status.started(
                     RunningPool(self._edges, books.registry, books.hashrates, live, addresses, web)
                 )
+                if self._supervisor is not None:
+                    nursery.start_soon(self._supervisor.serves)
         finally:
             with trio.CancelScope(shield=True):
                 if self._here is None or not self._here.shares.journal.failed:

@@ -89,7 +89,7 @@ ROOMS = {
         "authority_key proof_key stamping",
         "key_file",
         "log_lines settings_file http_server",
-        "reports swarm data_dir database_url store_error http_connection garbage link whole_file",
+        "reports swarm data_dir database_url store_error http_connection garbage supervisor link whole_file",
         "questions md5_crypt short_start redirections",
     ),
     # Rooms that have rooms: the same within.

@@ -19,12 +19,14 @@ from packaging.specifiers import SpecifierSet
 
 from pool.config import PoolConfig, load_config
 from pool.parts import DESCRIPTORS_KEPT
+from pool.processes import LIVES_S, SILENCES_MAX
 from tests.test_documents import ADDRESS, command_of
 
 ROOT = Path(__file__).parent.parent
 SYSTEMD = ROOT / "systemd"
 UNIT = SYSTEMD / "angara.service"
 UNITS = sorted(SYSTEMD.glob("*.service"))
+OURS = [it for it in UNITS if it.stem != "angara-nats"]
 OF_MINERS = [UNIT, SYSTEMD / "angara-edge.service"]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 PRODUCTION = ROOT / "docker" / "production"
@@ -98,6 +100,25 @@ def test_what_ended_begins_again_whatever_it_ended_with(path: Path) -> None:
     assert unit(path)["Service"]["Restart"] == ["always"]
     assert unit(path)["Unit"]["StartLimitIntervalSec"] == ["0"]
     assert "RestartPreventExitStatus" not in unit(path)["Service"]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.stem))
+def test_who_hangs_is_noticed_however_long_a_start_takes(path: Path) -> None:
+    """What one hangs in is in the log, and its memory is on no disk."""
+    service = unit(path)["Service"]
+    assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["main"])
+    assert service["TimeoutStartSec"] == ["infinity"]
+    assert int(service["WatchdogSec"][0]) > SILENCES_MAX * LIVES_S, "a hub ends its own processes first"
+    assert service["LimitCORE"] == ["0"]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: str(path.stem))
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
+def test_systemd_finds_nothing_to_say_of_the_unit(path: Path, tmp_path: Path) -> None:
+    here = tmp_path / path.name
+    here.write_text(re.sub(r"/opt/angara/bin/\S+", "/bin/true", path.read_text()))
+    ran = subprocess.run(["systemd-analyze", "verify", str(here)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
 def test_who_asks_at_the_socket_is_known_by_his_account() -> None:

@@ -2,6 +2,8 @@
 running pool take a fraction of a second, `angara run` some seconds.
 """
 
+import faulthandler
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +45,7 @@ def main() -> None:
     """Entry point of the `angara` command."""
     short_start.begin()
     set_up_streams()
+    faulthandler.enable()  # a service manager ends by SIGABRT who hangs, which then says where it stood
     make_way(sys.argv[1:])
     completion_init()
     app()
@@ -63,6 +66,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from pool.config import load_settings
     from pool.data_dir import held
     from pool.main import Pool
+    from pool.supervisor import supervised
 
     async def pool() -> None:
         settings = load_settings(config)
@@ -71,11 +75,12 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
         with held(settings.config.data_dir):
             store = open_store(settings.config.database_url)
             try:
-                await Pool(settings.config, store, settings=settings).run()
+                await Pool(settings.config, store, settings=settings, supervisor=supervisor).run()
             finally:
                 store.close()
 
-    until_signal(pool)
+    with supervised(os.environ) as supervisor:
+        until_signal(pool)
 
 
 @app.command()
@@ -86,6 +91,7 @@ def hub(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from pool.config import load_settings
     from pool.data_dir import held
     from pool.main import Pool
+    from pool.supervisor import supervised
 
     async def keep() -> None:
         settings = load_settings(config)
@@ -94,12 +100,13 @@ def hub(config: ConfigOption = DEFAULT_CONFIG) -> None:
         with held(settings.config.data_dir):
             store = open_store(settings.config.database_url)
             try:
-                await await_lease(store)
-                await Pool(settings.config, store, settings=settings).run()
+                await await_lease(store, on_wait=lambda words: supervisor.stands_by())
+                await Pool(settings.config, store, settings=settings, supervisor=supervisor).run()
             finally:
                 store.close()
 
-    until_signal(keep)
+    with supervised(os.environ) as supervisor:
+        until_signal(keep)
 
 
 @app.command()

@@ -48,6 +48,7 @@ from pool.sites.nats.connection import Connection
 from pool.sites.nats.publisher import Publisher
 from pool.sites.questions import Site
 from pool.sites.served import Served
+from pool.supervisor import Supervisor
 
 log = structlog.get_logger()
 
@@ -55,15 +56,22 @@ THREAD_SWITCH_S: Final = 0.0005  # as pool.main has it
 
 
 class EdgeSite:
-    """One, whose data directory the caller holds. Raises BadConfig, DataDirError, JournalUnusable."""
+    """One, whose data directory the caller holds. `supervisor` is told that it serves, and that it stops.
+    Raises BadConfig, DataDirError, JournalUnusable."""
 
     def __init__(
-        self, config: PoolConfig, settings: Path, *, wall_clock: Callable[[], float] = time.time
+        self,
+        config: PoolConfig,
+        settings: Path,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        supervisor: Supervisor | None = None,
     ) -> None:
         if config.site is None:
             raise BadConfig("there is no [edge] in these settings: they are for `angara run`")
         bind_directory(config.data_dir, config.network, NETWORKS[config.network].genesis)
         self._config, self._settings, self._wall_clock = config, settings, wall_clock
+        self._supervisor = supervisor
         self._name = name = config.site.name
         self.connection = Connection(access(config.site.nats, name))
         self._to_hub = LineToHub(self.connection, name)
@@ -163,6 +171,8 @@ class EdgeSite:
                     self._edge = edge
                     log.info("edge_serves", edge=self._name, epoch=self._membership.epoch)
                     task_status.started(addresses)
+                    if self._supervisor is not None:
+                        nursery.start_soon(self._supervisor.serves)
             finally:
                 with trio.CancelScope(shield=True):
                     await edge.commit_last()

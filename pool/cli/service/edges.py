@@ -4,6 +4,7 @@ The commands are the hub's: they work while it runs (through its socket), and on
 does not.
 """
 
+import os
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -86,14 +87,16 @@ def serve(
     from pool.config import load_config
     from pool.data_dir import held
     from pool.sites.edge_site import EdgeSite
+    from pool.supervisor import supervised
 
     async def site(path: Path) -> None:
         settings = load_config(path)
         second = None if settings.site is None else settings.site.second_journal
         with held(settings.data_dir), nullcontext() if second is None else held(second):
-            await EdgeSite(settings, path).run()
+            await EdgeSite(settings, path, supervisor=supervisor).run()
 
-    until_signal(partial(site, config.absolute()))
+    with supervised(os.environ) as supervisor:
+        until_signal(partial(site, config.absolute()))
 
 
 @app.command("add")
