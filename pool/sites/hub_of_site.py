@@ -6,6 +6,7 @@ last. Must not know: how values travel, miners.
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ from pool.books.found_blocks import TAKEN, unpacked_note
 from pool.books.journal.credit_book import CreditsPage
 from pool.chain.block_files import PENDING, block_and_note
 from pool.chain.blocks import KEPT
+from pool.data_dir import paths_in
 from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
 from pool.journal.records import Machine
 from pool.questions import AnsweredWithError
@@ -130,7 +132,8 @@ class HubOfSite:
 
 
 def _read(directory: Path, pattern: str, suffixes: Sequence[str]) -> bytes | None:
-    path = next((it for it in directory.glob(pattern) if it.suffix in suffixes), None)
+    found = (it for it in paths_in(directory) if fnmatchcase(it.name, pattern) and it.suffix in suffixes)
+    path = next(found, None)
     return None if path is None else path.read_bytes()
 
 

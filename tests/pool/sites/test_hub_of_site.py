@@ -1,5 +1,7 @@
 """What a site knows by itself, whatever the hub says."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,23 @@ async def test_a_block_that_a_node_took_is_told_at_once_though_the_disk_was_too_
     )
     await site.record_block(found)
     assert hub.told == ([(5, b"block", None, None)] if told else [])
+
+
+async def test_a_block_that_the_disk_does_not_tell_of_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The edge ends, and tells it at its next start."""
+    hub: Any = HubThatHearsOfBlocks()
+    (tmp_path / f"101-{'ab' * 32}.accepted").write_bytes(b"block")
+    site = HubOfSite(hub, Plan({}, {}), epoch=lambda: 5, blocks=tmp_path)
+
+    def not_read(_: Path) -> Any:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, not_read)
+    with pytest.raises(PermissionError):
+        await site.book_found_blocks(frozenset({"ab" * 32}))
 
 
 class HubThatIsAway:
