@@ -6,6 +6,7 @@ ever, and not even a stop ends that. Whatever goes wrong ends this connection an
 Must not know: what is asked, who may ask, where the connection is from.
 """
 
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from enum import StrEnum
@@ -26,6 +27,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from pool.http_connection import HttpConnection
+from stratum.miners.listening.listeners import DESCRIPTORS_RETRY_S, EXHAUSTED
 
 log = structlog.get_logger()
 
@@ -45,6 +47,31 @@ LAST_WORDS_S: Final = 5.0
 SEND_S: Final = 10.0  # for what is sent at once to be taken by the other side
 CLOSE: Final = {"Connection": "close"}
 OURS: Final = "a mistake of ours; it is in the pool's log"
+
+
+class HttpListener(trio.abc.Listener[trio.SocketStream]):
+    """A listening socket. Where no descriptor is left for who connects he waits, and one line says so: Trio
+    would write a traceback ten times a second. `of`: what that line calls it."""
+
+    def __init__(self, listening: socket.socket, of: str) -> None:
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        self._of = of
+
+    async def accept(self) -> trio.SocketStream:
+        is_said = False
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+            if not is_said:
+                log.error("descriptors_exhausted", listener=self._of)
+                is_said = True
+            await trio.sleep(DESCRIPTORS_RETRY_S)
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 class Code(StrEnum):

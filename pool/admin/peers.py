@@ -30,7 +30,7 @@ class Peers(trio.abc.Listener[trio.SocketStream]):
 
     def __init__(
         self,
-        listener: trio.SocketListener,
+        listener: trio.abc.Listener[trio.SocketStream],
         without_bounds: Collection[int],
         refused: Callable[[int], None] = lambda uid: None,
     ) -> None:

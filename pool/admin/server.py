@@ -25,7 +25,7 @@ from pool.admin.desk import Desk
 from pool.admin.handler import CommandHandler, bearer
 from pool.admin.operators import UnknownAccount, caller_of, hosts, operator_of
 from pool.admin.peers import Peers, peer_uid
-from pool.http_server import HttpServer, in_words
+from pool.http_server import HttpListener, HttpServer, in_words
 from pool.people.authentication import WrongToken
 from pool.people.roles import Caller
 
@@ -99,7 +99,7 @@ async def serve_admin(
             os.chown(path, -1, group)
             os.chmod(path, OF_GROUP)
         listening.listen(config.backlog)
-        peers = Peers(trio.SocketListener(trio.socket.from_stdlib_socket(listening)), without_user, refused)
+        peers = Peers(HttpListener(listening, "commands"), without_user, refused)
         task_status.started()  # who connects from now on is answered, if a moment later
         await trio.serve_listeners(answer, [peers])
     finally:

@@ -10,7 +10,6 @@ nothing makes room. Must not know: what is asked, who may ask.
 """
 
 import errno
-import socket
 from collections import Counter
 from contextlib import suppress
 from typing import Final
@@ -19,7 +18,7 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
-from pool.http_server import CONNECTIONS_MAX, HEAD_S, HttpServer
+from pool.http_server import CONNECTIONS_MAX, HEAD_S, HttpListener, HttpServer
 from stratum.miners.listening.certificate import Certificate
 from stratum.miners.listening.listeners import Endpoint, open_listener
 from stratum.miners.turns.connection_limits import (
@@ -110,23 +109,17 @@ class Caller(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-class _Unhurried(trio.abc.Listener[trio.SocketStream]):
+class _Unhurried(HttpListener):
     """Lets one in, and rests: a flood of connections leaves the loop to others."""
 
-    def __init__(self, listening: socket.socket) -> None:
-        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
-
     async def accept(self) -> trio.SocketStream:
-        stream = await self._listener.accept()
+        stream = await super().accept()
         try:
             await trio.sleep(ACCEPT_REST_S)
         except trio.Cancelled:  # nobody else has it
             stream.socket.close()
             raise
         return stream
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()
 
 
 class Door:
@@ -151,7 +144,7 @@ class Door:
             host, port = listening.getsockname()[:2]
             self.address = host, port
             log.info("web_listening", host=host, port=port, tls=certificate is not None)
-            listener = _Unhurried(listening)
+            listener = _Unhurried(listening, "web")
 
             async def serve(stream: trio.SocketStream) -> None:
                 await self._serve(stream, server, certificate)

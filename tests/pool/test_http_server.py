@@ -1,6 +1,9 @@
 """HTTP as strangers speak it: nothing that they send, or do not, holds a connection for ever or ends us."""
 
+import errno
+import logging
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +24,7 @@ from pool.http_server import (
     LAST_WORDS_S,
     REQUEST_S,
     SEND_S,
+    HttpListener,
     HttpServer,
     body_of,
     json_response,
@@ -333,3 +337,35 @@ async def test_nothing_that_can_be_sent_is_a_mistake_of_ours(autojump_clock: tri
                             break
                 await client.send_eof()
     assert not logs
+
+
+async def test_where_no_descriptor_is_left_who_connects_waits_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Trio's own says it ten times a second, with a traceback each, where a pool's log is not written."""
+    accept, faults = trio.SocketListener.accept, [OSError(errno.EMFILE, "Too many open files")] * 600
+
+    async def starved(listener: trio.SocketListener) -> trio.SocketStream:
+        if faults:
+            await trio.lowlevel.checkpoint()
+            raise faults.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", starved)
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+
+    async def greet(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"here")
+        nursery.cancel_scope.cancel()
+
+    with (
+        capture_logs() as logs,
+        caplog.at_level(logging.DEBUG),
+        socket.create_connection(listening.getsockname()),
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, greet, [HttpListener(listening, "web")])
+    assert not faults
+    assert logs == [{"event": "descriptors_exhausted", "listener": "web", "log_level": "error"}]
+    assert caplog.records == []

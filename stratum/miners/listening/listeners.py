@@ -51,7 +51,7 @@ PROXY_HEADERS_MAX = 1_024  # connections whose header is not here yet
 DESCRIPTORS_RETRY_S = 0.1
 KEEPALIVE_S = 60  # a miner that lost power is noticed in two minutes
 
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # Of accept(): our own mistakes. Every other error is that of one connection, which is gone.
 _BUGS = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP}
 
@@ -209,7 +209,7 @@ class Server:
                 except OSError as error:
                     if error.errno in _BUGS:
                         raise
-                    if error.errno not in _EXHAUSTED:
+                    if error.errno not in EXHAUSTED:
                         continue
                     if not exhausted:
                         log.error("descriptors_exhausted", sessions=self._connection_limits.sessions)

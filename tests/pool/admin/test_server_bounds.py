@@ -1,5 +1,6 @@
 """The operator's socket with somebody at it who sends too much, or at once, or too many of them."""
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
@@ -97,3 +98,22 @@ async def test_a_command_after_the_other_on_one_connection_and_both_are_answered
         await stream.send_all(ASKED * 2)
         assert (await said(stream, b"[]")).startswith(b"HTTP/1.1 200 ")
         assert (await said(stream, b"[]")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_where_no_descriptor_is_left_an_operator_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept, faults = trio.SocketListener.accept, [OSError(errno.EMFILE, "Too many open files")] * 3
+
+    async def starved(listener: trio.SocketListener) -> trio.SocketStream:
+        await trio.lowlevel.checkpoint()
+        if faults:
+            raise faults.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", starved)
+    async with running(tmp_path), await connected(tmp_path) as stream:
+        await stream.send_all(ASKED)
+        assert (await said(stream, b"[]")).startswith(b"HTTP/1.1 200 ")
+    assert not faults
+    assert caplog.records == [], "Trio writes nothing of its own"

@@ -1,5 +1,6 @@
 """The door to the pool over HTTP: places, turns, TLS, and who is let in to what."""
 
+import errno
 import gc
 import ssl
 from collections.abc import AsyncIterator
@@ -252,3 +253,21 @@ async def test_turns_go_round_by_address_and_who_is_inside_waits_behind_no_stran
     await trio.testing.wait_all_tasks_blocked()
     assert len(order) == 3
     nursery.cancel_scope.cancel()
+
+
+async def test_where_no_descriptor_is_left_a_browser_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    accept, faults = trio.SocketListener.accept, [OSError(errno.EMFILE, "Too many open files")] * 20
+
+    async def starved(listener: trio.SocketListener) -> trio.SocketStream:
+        await trio.lowlevel.checkpoint()
+        if faults:
+            raise faults.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", starved)
+    async with opened() as it, connected(it, "127.0.0.1") as (browser,):
+        assert await status(browser, b"open") == 200
+    assert not faults
+    assert caplog.records == [], "Trio writes nothing of its own"
