@@ -13,6 +13,7 @@ Everything blocks, one call at a time. Must not know: databases, how frames come
 """
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -336,17 +337,21 @@ class Inbox:
         self._sizes[last] += len(packed)
 
     def _give_back(self, before: dict[int, int]) -> None:
-        """Nothing of it was had: a file ends where it was known to be on disk, when it is appended to."""
-        self._let_go()
+        """Nothing of it was had: a file ends where it was known to be on disk, when it is appended to. One
+        that such a disk does not let go is begun again, as it came."""
+        begun, self._sizes = self._sizes.keys() - before.keys(), before
         self._forget_early()
-        for first in self._sizes.keys() - before.keys():
-            segment_path(self.directory, first).unlink(missing_ok=True)
-        self._sizes = before
+        with suppress(OSError):
+            self._let_go()
+        for first in begun:
+            with suppress(OSError):
+                segment_path(self.directory, first).unlink(missing_ok=True)
 
     def _let_go(self) -> None:
-        if self._descriptor is not None:
-            self._disk.close(self._descriptor)
-            self._descriptor = None
+        """Once, whatever comes of it: its number is another file's then."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._disk.close(descriptor)
 
     def _check_room(self, size: int) -> None:
         untaken = self.untaken_bytes + size

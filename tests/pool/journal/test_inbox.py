@@ -297,6 +297,40 @@ def test_a_disk_that_fails_is_told_and_what_came_is_not_had(
     assert whole(site, opened(tmp_path, site)), "what is said to be had survives"
 
 
+@pytest.mark.parametrize("what", ["unlink", "close"])
+@pytest.mark.parametrize("writes", range(8))
+def test_a_disk_that_does_not_even_let_go_of_a_file_costs_no_more(
+    tmp_path: Path, site: SiteJournal, monkeypatch: pytest.MonkeyPatch, what: str, writes: int
+) -> None:
+    """As one that is read-only since it failed, and one over a line that says at the end what went wrong."""
+    disk = DiskThatLoses()
+    inbox, frames = opened(tmp_path, site, disk=disk), site.frames()
+    inbox.receive(b"".join(frames[:4]))
+    disk.writes = [1_000_000] * writes + [broken()]
+    closed: list[int] = []
+
+    def fails(*_: object, **__: object) -> None:
+        raise broken()
+
+    def closes(descriptor: int) -> None:
+        DiskThatLoses.close(disk, descriptor)
+        closed.append(descriptor)
+        raise broken()
+
+    with monkeypatch.context() as at_once:
+        if what == "unlink":
+            at_once.setattr(Path, "unlink", fails)
+        else:
+            at_once.setattr(disk, "close", closes)
+        with pytest.raises(InboxUnusable, match=str(broken().strerror)):
+            inbox.receive(b"".join(frames[4:]))
+    assert len(closed) == len(set(closed)), "its number is another file's by then"
+    disk.writes = []
+    assert inbox.have.number == 4
+    assert inbox.receive(b"".join(frames[4:])).have == site.log.at
+    assert whole(site, inbox)
+
+
 @pytest.mark.parametrize("where", ["fdatasync", "ftruncate"])
 def test_a_copy_that_cannot_be_opened_leaves_no_descriptor_open(
     tmp_path: Path, site: SiteJournal, monkeypatch: pytest.MonkeyPatch, where: str
