@@ -1,4 +1,4 @@
-"""Found blocks between sites and hub: ours are told to everybody, everybody's are given to our nodes.
+"""Found blocks between sites and hub: an edge's are told to the hub, and what is new to its nodes to all.
 
 What a block takes at least is read off our own nodes' best block, once a minute: the network's difficulty
 falls to a quarter in two weeks at the most, and a test chain lets anybody mine at its easiest. Who has no
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 LOOK_S: Final = 60.0
 EASIER_MAX: Final = 4  # what two weeks can make of a target, at the most (GetNextWorkRequired)
 TRIES_S: Final = (0.0, 1.0, 5.0, 15.0)  # pauses before one node is given a block again that it did not get
+NEW: Final = (None, "inconclusive")  # what is in its chain already the network carries, and not we
 MOODY: Final = frozenset({"test", "testnet4", "regtest"})  # where a block may be mined at the easiest
 
 
@@ -67,13 +68,20 @@ class HeardBlocks:
                 log.warning("easiest_target_not_known", node=node.name, reason=str(error))
             await trio.sleep(LOOK_S)
 
-    async def _submit(self, block: bytes) -> None:
+    async def hear(self, edge: str) -> None:
+        """Its blocks, until cancelled."""
+        await self._blocks.hear(edge)
+
+    async def _submit(self, block: bytes) -> bool:
+        """Whether it was new to one of them, or nobody knows since none answers."""
+        verdicts: list[str | None] = []
         async with trio.open_nursery() as nursery:
             for node in self._nodes.nodes:
-                nursery.start_soon(_give, node, hexlify(block))
+                nursery.start_soon(_give, node, hexlify(block), verdicts)
+        return not verdicts or any(it in NEW for it in verdicts)
 
 
-async def _give(node: Node, digits: bytes) -> None:
+async def _give(node: Node, digits: bytes, verdicts: list[str | None]) -> None:
     for pause_s in TRIES_S:
         await trio.sleep(pause_s)
         try:
@@ -82,4 +90,5 @@ async def _give(node: Node, digits: bytes) -> None:
             log.warning("heard_block_not_given", node=node.name, reason=str(error))
         else:
             log.info("heard_block_given", node=node.name, verdict=verdict or "accepted")
+            verdicts.append(verdict)
             return

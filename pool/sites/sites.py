@@ -10,7 +10,7 @@ nothing but a question that nobody answers. Must not know: miners, what the book
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -86,8 +86,10 @@ FORGOTTEN_S: Final = 5.0  # for the answer of one: a fold waits for it
 class SiteLine:
     """To one edge. Another one with the same name is made where it was closed."""
 
-    def __init__(self, name: str, line: Line, replies: Replies) -> None:
-        self.name, self.line, self._replies = name, line, replies
+    def __init__(
+        self, name: str, line: Line, replies: Replies, hear_blocks: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.name, self.line, self._replies, self._hear_blocks = name, line, replies, hear_blocks
         self.site: Site = asking(line, Site)
         self.edge: Edge = asking(line, Edge)  # which says what it likes
         self.machines: Machines = asking(line, Machines)
@@ -122,6 +124,7 @@ class SiteLine:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._replies.run)
                 await nursery.start(self.line.run)
+                nursery.start_soon(self._hear_blocks)
                 nursery.start_soon(self._tell_changes)
                 await self._tell_places()
 
@@ -302,7 +305,7 @@ class Sites:
         ]
 
     def _line_to(self, name: str) -> SiteLine:
-        replies = Replies(self._connection, subjects.answers_of(name))
+        replies = Replies(self._connection, subjects.answers_of(name), bounded=True)
         line = Line(
             self._connection,
             name,
@@ -313,7 +316,7 @@ class Sites:
             errors=CROSSING,
             away=LinkClosed,
         )
-        made = SiteLine(name, line, replies)
+        made = SiteLine(name, line, replies, partial(self._blocks.hear, name))
         answers = Answers(
             name,
             self._config,

@@ -1,11 +1,11 @@
-"""Found blocks, told to all: whoever finds one says so after its own nodes have it, and everybody else
-gives it to his.
+"""Found blocks, told to all: whoever finds one tells the hub after its own nodes have it. The hub gives it to
+its own, and tells everybody what was new to them.
 
-Whose a block is comes from its subject. An edge may be captured, so nothing that it says costs a node
-anything but what was paid for with work: a header has to meet its own bits, and these have to be about
-the chain's. Work is proved by the header alone, and whoever hears a block can say it again with other
-transactions, sooner than its finder is heard. So of one header each sender has one try, and a wrong one
-keeps out no other's.
+Whose a block is comes from its subject. An edge may be captured, so no other hears it: what it published
+without end had the lines and the processor of all sites. Nothing that it says costs a node anything but what
+was paid for with work: a header has to meet its own bits, and these have to be about the chain's. Work is
+proved by the header alone, and whoever hears a block can say it again with other transactions, sooner than
+its finder is heard. So of one header each sender has one try, and a wrong one keeps out no other's.
 
 Invariants: BURST blocks of a sender, and one each BLOCK_S; WAITING_MAX at once for the nodes; what is
 remembered is bounded. What is lost on the way is a block that its finder's nodes have. Must not know:
@@ -23,7 +23,7 @@ import trio
 from pool.chain.templates import sha256d
 from pool.sites.allowance import Allowance
 from pool.sites.nats import subjects
-from pool.sites.nats.client import Message, NatsAway
+from pool.sites.nats.client import NatsAway
 from pool.sites.nats.connection import Connection
 from stratum.difficulty import BadTarget, target_from_nbits
 
@@ -46,15 +46,15 @@ INFLOW_BYTES_MAX: Final = 64 << 20
 
 
 class Blocks:
-    """`name` is an edge's, or the hub's. `submit` gives a block to our nodes, `easiest_target` is the
-    easiest that a block of now can have, or None where nobody knows."""
+    """`name` is an edge's, or the hub's. `submit` gives a block to our nodes, and says whether it was new to
+    them; `easiest_target` is the easiest that a block of now can have, or None where nobody knows."""
 
     def __init__(
         self,
         connection: Connection,
         name: str,
         *,
-        submit: Callable[[bytes], Awaitable[None]],
+        submit: Callable[[bytes], Awaitable[bool]],
         easiest_target: Callable[[], int | None],
     ) -> None:
         self._connection, self._name = connection, name
@@ -67,23 +67,35 @@ class Blocks:
         self._waiting = 0
 
     def tell(self, block: bytes) -> None:
-        """Ours, raw, which our own nodes have."""
+        """Raw, which our own nodes have."""
         self._remember(self._had, _digest(block))
         self._to_tell.append(block)
         self._told.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled."""
+        """Until cancelled. An edge hears the hub."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_all, nursery)
+            if self._name != subjects.HUB:
+                await nursery.start(self.hear, subjects.HUB)
+            task_status.started()
+
+    async def hear(
+        self, sender: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """What that one tells, until cancelled."""
         async with (
             self._connection.subscribed(
-                subjects.blocks_of("*"), messages_max=INFLOW_MESSAGES_MAX, bytes_max=INFLOW_BYTES_MAX
+                subjects.blocks_of(sender),
+                messages_max=INFLOW_MESSAGES_MAX,
+                bytes_max=INFLOW_BYTES_MAX,
+                bounded=sender != subjects.HUB,
             ) as messages,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(self._tell_all, nursery)
             task_status.started()
             while True:
-                self._hear(await messages.next(), nursery)
+                self._hear(sender, (await messages.next()).data, nursery)
 
     async def _tell_all(self, nursery: trio.Nursery) -> None:
         while True:
@@ -108,24 +120,20 @@ class Blocks:
                         log.info("block_told", hash=hash_)
                         break
 
-    def _hear(self, message: Message, nursery: trio.Nursery) -> None:
-        found = subjects.parts(message.subject, "angara.blocks")
-        sender = subjects.HUB if message.subject == subjects.blocks_of(subjects.HUB) else found and found[0]
-        if not sender or sender == self._name:
+    def _hear(self, sender: str, block: bytes, nursery: trio.Nursery) -> None:
+        if not HEADER_BYTES < len(block) <= BLOCK_BYTES_MAX:
+            log.warning("block_refused", edge=sender, reason=f"no block has {len(block)} bytes")
             return
-        if not HEADER_BYTES < len(message.data) <= BLOCK_BYTES_MAX:
-            log.warning("block_refused", edge=sender, reason=f"no block has {len(message.data)} bytes")
-            return
-        digest = _digest(message.data)
+        digest = _digest(block)
         if digest in self._had:
             return
-        wrong = self._refused(sender, message.data)
+        wrong = self._refused(sender, block)
         if wrong is not None:
             log.warning("block_refused", edge=sender, reason=wrong)
             return
         self._remember(self._had, digest)
         self._waiting += 1
-        nursery.start_soon(self._give, sender, message.data)
+        nursery.start_soon(self._give, sender, block)
 
     def _refused(self, sender: str, block: bytes) -> str | None:
         """Why it is not given to the nodes."""
@@ -159,7 +167,8 @@ class Blocks:
     async def _give(self, sender: str, block: bytes) -> None:
         try:
             with trio.move_on_after(SUBMIT_S):
-                await self._submit(block)
+                if await self._submit(block) and self._name == subjects.HUB:
+                    self.tell(block)
         except Exception:
             log.error("block_not_submitted", edge=sender, exc_info=True)
         finally:

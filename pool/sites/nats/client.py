@@ -5,7 +5,8 @@ that nothing of one that broke is left in the next. A server is believed to be o
 before a byte of the protocol (`handshake_first`): nobody on the way can talk us out of TLS.
 
 Invariants: nothing that a server says or does ends the thread but `close`; all that it says is bounded before
-it is kept. Must not know: Trio, and what is said.
+it is kept; of where somebody who is captured may speak (`bounded`) it passes on no more than can be read.
+Must not know: Trio, and what is said.
 """
 
 import asyncio
@@ -41,6 +42,11 @@ DROP_S: Final = 1.0  # to close a connection in order
 ABORT_TURNS: Final = 20  # of the loop: an attempt to connect that is cancelled has closed its socket in five
 BUFFER_BYTES_MAX: Final = 16 << 20  # twice the largest message of our servers' settings
 UNSENT_BYTES_MAX: Final = 2 << 20  # then whoever publishes waits
+# Of a bounded subject so many messages, and so many more at the earliest so long after: the registry of a
+# site is read by a hundred questions. Whoever publishes without end, and is heard, has the thread that reads
+# it for himself, and the server drops who is behind.
+PASSED_ON_MAX: Final = 1_000
+PASSED_ON_S: Final = 2.5
 WORDS_CHARS_MAX: Final = 300
 URLS_MAX: Final = 16
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -84,8 +90,16 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
 class Inflow:
     """Messages of one subject that wait to be read: bounded, and what is too much is dropped and counted."""
 
-    def __init__(self, subject: str, messages_max: int, bytes_max: int, arrived: Callable[[], None]) -> None:
-        self.subject = subject
+    def __init__(
+        self,
+        subject: str,
+        messages_max: int,
+        bytes_max: int,
+        arrived: Callable[[], None],
+        *,
+        bounded: bool = False,
+    ) -> None:
+        self.subject, self.bounded = subject, bounded
         self.dropped = 0
         self._messages_max, self._bytes_max = messages_max, bytes_max
         self._arrived = arrived
@@ -170,6 +184,16 @@ class _Speaker(nats.aio.client.Client):
             await super()._process_msg(sid, subject, *others)
         except UnicodeDecodeError:
             log.warning("nats_message_not_read", subject=repr(subject)[:WORDS_CHARS_MAX])
+
+    async def hear(
+        self, subject: str, said: Callable[[Any], Coroutine[Any, Any, None]], messages_max: int
+    ) -> Any:
+        """A subscription, of which the server passes on so many messages; 0: all. nats-py is not told of
+        it: it would drop what of them is not read yet."""
+        subscribed = await self.subscribe(subject, cb=said)
+        if messages_max:
+            await self._send_unsubscribe(subscribed._id, limit=messages_max)
+        return subscribed
 
     async def flushed(self) -> None:
         """Until the server has read all that was given to it: a ping alone would overtake what waits."""
@@ -406,14 +430,33 @@ class Client:
                 self._count(speaker)
 
     async def _subscribe(self, speaker: _Speaker, inflow: Inflow) -> None:
+        messages_max, count = PASSED_ON_MAX if inflow.bounded else 0, 0
+        next_s = time.monotonic() + PASSED_ON_S
+
         async def arrived(it: Any) -> None:
+            nonlocal count
+            count += 1
+            if count * 2 == messages_max:  # whoever says less than he may never finds nobody listening
+                self._keep(self._subscribe_anew(speaker, inflow, next_s))
             status = (it.headers or {}).get("Status", "")
             self._arrived(inflow, Message(it.subject, it.data, it.reply, status))
 
         try:
-            self._inflows[inflow] = await speaker.subscribe(inflow.subject, cb=arrived)
+            subscribed = await speaker.hear(inflow.subject, arrived, messages_max)
         except Exception as error:
             self._tell(error, inflow.subject)
+            return
+        if inflow in self._inflows:
+            self._inflows[inflow] = subscribed
+        else:  # nobody listens any more
+            await _ended(subscribed)
+
+    async def _subscribe_anew(self, speaker: _Speaker, inflow: Inflow, at_s: float) -> None:
+        await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+        if (before := self._inflows.get(inflow)) is not None:
+            await self._subscribe(speaker, inflow)
+            with contextlib.suppress(Exception):
+                await before.drain()
 
     def _arrived(self, inflow: Inflow, message: Message) -> None:
         if not inflow.put(message):

@@ -33,11 +33,17 @@ class Subscribed:
     """Messages of a subject, as they come. One task reads them."""
 
     def __init__(
-        self, subject: str, messages_max: int, bytes_max: int, token: trio.lowlevel.TrioToken
+        self,
+        subject: str,
+        messages_max: int,
+        bytes_max: int,
+        token: trio.lowlevel.TrioToken,
+        *,
+        bounded: bool = False,
     ) -> None:
         self._there = trio.Event()
         self._token = token
-        self.inflow = Inflow(subject, messages_max, bytes_max, self._arrived)
+        self.inflow = Inflow(subject, messages_max, bytes_max, self._arrived, bounded=bounded)
 
     def _arrived(self) -> None:
         with contextlib.suppress(trio.RunFinishedError):
@@ -132,10 +138,16 @@ class Connection:
 
     @asynccontextmanager
     async def subscribed(
-        self, subject: str, *, messages_max: int = WAITING_MESSAGES_MAX, bytes_max: int = WAITING_BYTES_MAX
+        self,
+        subject: str,
+        *,
+        messages_max: int = WAITING_MESSAGES_MAX,
+        bytes_max: int = WAITING_BYTES_MAX,
+        bounded: bool = False,
     ) -> AsyncIterator[Subscribed]:
-        """Over all connections, while the block lasts."""
-        it = Subscribed(subject, messages_max, bytes_max, trio.lowlevel.current_trio_token())
+        """Over all connections, while the block lasts. `bounded`: whoever speaks there may be captured."""
+        token = trio.lowlevel.current_trio_token()
+        it = Subscribed(subject, messages_max, bytes_max, token, bounded=bounded)
         self._client.listen(it.inflow)
         try:
             with contextlib.suppress(

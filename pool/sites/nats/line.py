@@ -128,7 +128,10 @@ class Line:
         allowance, since_s = BURST, trio.current_time()
         async with (
             self._connection.subscribed(
-                self._asked_at, messages_max=WAITING_MESSAGES_MAX, bytes_max=WAITING_BYTES_MAX
+                self._asked_at,
+                messages_max=WAITING_MESSAGES_MAX,
+                bytes_max=WAITING_BYTES_MAX,
+                bounded=self._at_hub,
             ) as messages,
             trio.open_nursery() as nursery,
         ):

@@ -25,17 +25,18 @@ class _Waits:
 
 
 class Replies:
-    """Below one prefix. `run` is a task; without it nobody is answered."""
+    """Below one prefix. `run` is a task; without it nobody is answered. `bounded`: who answers may be
+    captured."""
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
-        self._connection, self._prefix = connection, prefix
+    def __init__(self, connection: Connection, prefix: str, *, bounded: bool = False) -> None:
+        self._connection, self._prefix, self._bounded = connection, prefix, bounded
         self._waiting: dict[str, _Waits] = {}
         self._room = trio.CapacityLimiter(WAITING_MAX)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         async with (
-            self._connection.subscribed(f"{self._prefix}.*") as messages,
+            self._connection.subscribed(f"{self._prefix}.*", bounded=self._bounded) as messages,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._give_up)

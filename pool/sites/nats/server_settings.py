@@ -83,7 +83,11 @@ def edge_rights(name: str) -> dict[str, list[str]]:
     """What an edge may."""
     return {
         "publish": [f"angara.hub.{name}.>", subjects.journal_of(name), subjects.blocks_of(name)],
-        "subscribe": [f"angara.edge.{name}.>", "angara.blocks.*", f"{subjects.inbox_of(name)}.>"],
+        "subscribe": [
+            f"angara.edge.{name}.>",
+            subjects.blocks_of(subjects.HUB),
+            f"{subjects.inbox_of(name)}.>",
+        ],
     }
 
 

@@ -5,7 +5,8 @@ since the servers let nobody else.
     angara.hub.<edge>.answer.<token>     the edge answers the hub
     angara.edge.<edge>.<method>          the hub asks the edge
     angara.journal.<edge>                what the edge's journal says, kept by JetStream
-    angara.blocks.<edge>                 a block that it found, for everybody's nodes
+    angara.blocks.<edge>                 a block that it found, for the hub's nodes
+    angara.blocks.hub                    one that was new to them, for everybody's
     _INBOX.<edge>.<token>                what the hub, and JetStream, answer the edge
 
 An edge answers below its own subjects, and not with a right to answer (`allow_responses`): whoever has

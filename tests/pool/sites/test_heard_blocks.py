@@ -21,7 +21,7 @@ class LineToNobody:
     """Nothing comes, and nothing is taken."""
 
     @asynccontextmanager
-    async def subscribed(self, subject: str, **_: int) -> AsyncIterator["LineToNobody"]:
+    async def subscribed(self, subject: str, **_: object) -> AsyncIterator["LineToNobody"]:
         yield self
 
     async def next(self) -> None:

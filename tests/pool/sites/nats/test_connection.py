@@ -257,6 +257,42 @@ async def test_what_somebody_publishes_ends_no_connection_of_those_who_hear_it(
         assert hub.state.connections == 1
 
 
+async def test_who_publishes_without_end_is_passed_on_as_far_as_he_is_read(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site that is taken over said 40,000 nothings a second, 1.3 MB: the hub heard nobody else, until it
+    was dropped by its server, and no share of any site was booked meanwhile."""
+    monkeypatch.setattr(client, "PASSED_ON_MAX", 20)
+    monkeypatch.setattr(client, "PASSED_ON_S", 3_600.0)
+    async with (
+        connected(nats_server, "hub") as (hub,),
+        hub.subscribed("angara.hub.oslo.*", bounded=True) as flooded,
+        hub.subscribed("angara.hub.bergen.*", bounded=True) as others,
+    ):
+        await say(nats_server, "oslo", b"PUB angara.hub.oslo.nothing 0\r\n\r\n" * 1_000)
+        for _ in range(20):
+            await flooded.next()
+        await say(nats_server, "bergen", b"PUB angara.hub.bergen.plan 0\r\n\r\n")
+        await others.next()
+        assert flooded.inflow.take() is None
+
+
+async def test_who_says_less_than_he_may_is_heard_always(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PASSED_ON_MAX", 20)
+    monkeypatch.setattr(client, "PASSED_ON_S", 0.0)
+    async with (
+        connected(nats_server, "hub", "oslo") as (hub, oslo),
+        hub.subscribed("angara.hub.oslo.*", bounded=True) as heard,
+    ):
+        for number in range(100):
+            await oslo.publish("angara.hub.oslo.plan", b"%d" % number)
+            message = await heard.next()
+            while int(message.data) < number:  # which came twice, by the subscription before
+                message = await heard.next()
+
+
 async def test_who_is_cancelled_waits_for_nothing(nats_server: NatsServer) -> None:
     async with connected(nats_server, "hub") as (hub,):
         for _ in range(50):

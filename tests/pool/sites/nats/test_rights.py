@@ -90,9 +90,7 @@ EDGE_MAY_NOT_SAY = (
 )
 EDGE_MAY_HEAR = (
     "angara.edge.oslo.*",
-    "angara.blocks.*",
-    "angara.blocks.bergen",
-    "angara.blocks.>",  # a server takes `*` for that too; nobody may publish below a name
+    "angara.blocks.hub",
     "_INBOX.oslo.*",
 )
 EDGE_MAY_NOT_HEAR = (
@@ -107,6 +105,9 @@ EDGE_MAY_NOT_HEAR = (
     "angara.edge.>",
     "angara.edge.*.*",
     "angara.edge.bergen.*",
+    "angara.blocks.*",
+    "angara.blocks.>",
+    "angara.blocks.bergen",
     "angara.journal.*",
     "angara.journal.oslo",
     "angara.journal.bergen",
