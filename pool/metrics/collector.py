@@ -44,6 +44,7 @@ from stratum._engine import backend
 from stratum.histogram import Histogram
 from stratum.miners.uncharged import REFUSED, UNREADABLE
 
+VERSION: Final = version("angara")  # what runs, whatever has been installed since; a file is read for it
 # Series of a label at most: the rest is summed up under OTHERS. The oldest come first, so that nobody is put
 # there by who invents names, and a series stays where it is.
 TENANTS_MAX: Final = 256
@@ -97,7 +98,7 @@ async def collect(sources: Sources) -> Page:
 
 
 def _pool(page: Page, it: Moment) -> None:
-    page.add("angara_build_info", 1, version("angara"), backend)
+    page.add("angara_build_info", 1, VERSION, backend)
     edges, door, processes = it.edges, it.sources.door, it.sources.edges.processes()
     for condition in it.sources.readiness.conditions(edges, processes):
         page.add("angara_ready", condition.good, condition.name)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import Distribution, PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,20 @@ async def test_a_whole_pool_tells_all_of_it_as_the_contract_says(tmp_path: Path)
         assert labelled(families, "angara_refused_lines", "kind") == {"refused": 1, "unreadable": 0}
         owed = labelled(families, "angara_tenant_satoshis", "tenant", "account")
         assert owed.keys() == {("acme", "payable"), ("acme", "in_payout")}
+
+
+async def test_the_version_is_the_one_that_runs_whatever_was_installed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = version("angara")
+
+    def reads(name: str) -> Distribution:
+        raise PackageNotFoundError(name)  # as in the middle of an installation, and without a descriptor
+
+    async with plant(tmp_path) as site:
+        monkeypatch.setattr(Distribution, "from_name", reads)
+        families = await scraped(site, books=False)
+    assert set(labelled(families, "angara_build_info", "version")) == {runs}
 
 
 @pytest.mark.simulation
