@@ -3,16 +3,19 @@
 import argparse
 import sys
 import time
+import traceback
 from collections import Counter
 
 from tests.fixtures.in_memory import move_there
 from tests.simulation.ground import LARGE, SMALL, Outcome
 from tests.simulation.planted_bugs import PLANTED, planted
 from tests.simulation.planted_site_bugs import SITES_PLANTED
+from tests.simulation.routes_auditor import play_routes
 from tests.simulation.sites_world import play_sites
 from tests.simulation.world import play
 
 SITES_EVERY, SITES_AT = 4, 2  # one seed of so many, beginning with that, is a world of several sites
+FOUND_MAX = 10  # of a world of routes: what was wrong once may be wrong with every share
 
 
 def main() -> int:
@@ -22,6 +25,8 @@ def main() -> int:
     seeds = range(asked.first, asked.first + asked.seeds)
     if asked.seed is not None:
         seeds = range(asked.seed, asked.seed + 1)
+    if asked.routes:
+        return _play_all_routes(seeds, trace=asked.trace)
     sums, began_s, bad = Counter[str](), time.process_time(), 0
     for seed in seeds:
         with planted(asked.planted):
@@ -43,6 +48,29 @@ def main() -> int:
     return 1 if bad else 0
 
 
+def _play_all_routes(seeds: range, *, trace: bool) -> int:
+    bad, sums = 0, Counter[str]()
+    for seed in seeds:
+        try:
+            world = play_routes(seed)
+        except Exception:
+            traceback.print_exc()
+            print(f"seed {seed} ended", flush=True)
+            bad += 1
+            continue
+        bad += bool(world.found)
+        sums.update(f"moved by {kind.value}" for kind in world.placement.moved.elements())
+        sums.update(f"{it.verdict}" for it in world.shares)
+        sums.update({"taken elsewhere": sum(len(pool.counted) for pool in world.pools.values())})
+        if trace:
+            print("\n".join(world.course))
+        for it in world.found[:FOUND_MAX]:
+            print(f"seed {seed}: {it}", flush=True)
+    words = ", ".join(f"{count} {what}" for what, count in sums.items())
+    print(f"{len(seeds)} seeds, {bad} of them not clean: {words}")
+    return 1 if bad else 0
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="this one alone")
@@ -50,9 +78,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--large", action="store_true", help="up to 200 machines")
     parser.add_argument("--sites", action="store_true", help="worlds of several sites alone")
+    parser.add_argument("--routes", action="store_true", help="worlds of routes alone, which have no books")
     parser.add_argument("--trace", action="store_true", help="all that happened")
     parser.add_argument("--planted", choices=PLANTED | SITES_PLANTED, help="with a bug that is to be found")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.routes and (asked.large or asked.sites or asked.planted):
+        parser.error("--routes goes with --seed, --seeds, --first and --trace alone")
+    return asked
 
 
 def _words(outcome: Outcome) -> str:

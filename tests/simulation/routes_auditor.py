@@ -5,8 +5,6 @@ difficulty that it was mined for and for the route whose work it was; and when e
 prefix, channel or share is left.
 """
 
-import sys
-import traceback
 from collections import Counter
 from collections.abc import Sized
 from types import SimpleNamespace
@@ -149,30 +147,3 @@ def play_routes(seed: int) -> RoutesWorld:
         world = RoutesWorld(seed, clock)
         trio.run(world.live, RoutesAuditor(world), clock=clock.trio)
     return world
-
-
-def main(first: int, seeds: int) -> int:
-    """python -m tests.simulation.routes_auditor FIRST SEEDS; one alone is told in full."""
-    bad, sums = 0, Counter[str]()
-    for seed in range(first, first + seeds):
-        try:
-            world = play_routes(seed)
-        except Exception:
-            traceback.print_exc()
-            print(f"seed {seed} ended", flush=True)
-            bad += 1
-            continue
-        bad += bool(world.found)
-        sums.update(f"moved by {kind.value}" for kind in world.placement.moved.elements())
-        sums.update(f"{it.verdict}" for it in world.shares)
-        sums.update({"taken elsewhere": sum(len(pool.counted) for pool in world.pools.values())})
-        for it in world.found[:10]:
-            print(f"seed {seed}: {it}", flush=True)
-        if seeds == 1:
-            print("\n".join(world.course))
-    print(f"{seeds} seeds, {bad} of them not clean: {dict(sums)}")
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

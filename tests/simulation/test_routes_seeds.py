@@ -1,16 +1,21 @@
 """Whatever orders, terms and other pools do, a machine comes to where it belongs, and each share is counted
 once, for the work that it was done on.
 
-`python -m tests.simulation.routes_auditor SEED 1` says all that happened.
+`python -m tests.simulation --routes --seed SEED --trace` says all that happened.
 """
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from stratum.miners.channel import Moved
 from tests.simulation.routes_auditor import play_routes
 
+ROOT = Path(__file__).parents[2]
 SEEDS = 5  # each is two seconds of a processor
 SEEDS_OF_A_SOAK = 300
 
@@ -32,3 +37,12 @@ def test_every_share_is_counted_once_where_its_machine_was_sent() -> None:
 def test_three_hundred_seeds_are_clean() -> None:
     bad = {seed: world.found for seed in range(SEEDS_OF_A_SOAK) if (world := play_routes(seed)).found}
     assert not bad
+
+
+@pytest.mark.simulation
+def test_the_command_plays_it_the_same_in_another_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--routes", "--seed", "1", "--trace"]
+    environment = os.environ | {"PYTHONHASHSEED": "77"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:-1] == play_routes(1).course
