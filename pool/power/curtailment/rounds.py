@@ -277,7 +277,11 @@ class Rounds:
             for worker in workers
         ]
         _take_over(connection, [chosen[worker] for worker in it.workers], event.id, now_s)
-        values = {"watts_before": it.before_watts, "watts_asked": it.asked_watts}
+        values = {
+            "watts_before": it.before_watts,
+            "watts_asked": it.asked_watts,
+            "dry_run": int(dry_run),  # also where the settings alone say so: no books have such an event
+        }
         if dry_run:
             add_machines(connection, event.id, rows, "would be asked", now_s, state)
             words = f"dry run, nothing was sent: {words}"

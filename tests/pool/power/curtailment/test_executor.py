@@ -19,6 +19,7 @@ from pool.power.curtailment.machines import Change, change_machines
 from pool.power.curtailment.plan import RESTORE_BATCH, restore_s
 from pool.power.curtailment.rounds import Rounds
 from pool.power.curtailment.states import EventState, MachineState
+from pool.power.curtailment.told_books import ToldBooks
 from pool.power.energy.limits import lift_limit, set_limit
 from tests.fixtures.no_threads import at_once
 from tests.judges.power_site import Nature
@@ -198,6 +199,23 @@ async def test_a_dry_run_tells_nobody_anything_and_says_whom_it_would(
     assert [words for worker, _, words in await stage.steps() if worker is None][-1].startswith(
         "dry run, nothing was sent: 5"
     )
+
+
+async def test_a_dry_run_is_no_curtailment_in_the_books_whoever_said_that_it_is_one(
+    stage: PowerStage, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The settings' word alone, or that of who asked for it: tenants' statements have neither for ever."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stage.curtailment(dry_run=True).run)
+        await stage.ask("settings", target="share", target_value=5_000)
+        await stage.ask("asked", target="share", target_value=5_000, dry_run=True)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    for number in (1, 2):
+        event = await stage.event(number)
+        assert (event.state, event.dry_run) == (EventState.OVER, True)
+    with stage.store.read() as connection:
+        assert list(ToldBooks().ended(connection, stage.now_s)) == []
 
 
 async def test_a_limit_that_is_another_one_in_mid_event_is_planned_for(
