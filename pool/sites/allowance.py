@@ -10,11 +10,16 @@ class Allowance:
         self._burst, self._each_s = burst, each_s
         self._left, self._at_s = float(burst), trio.current_time()
 
-    def take(self) -> bool:
+    @property
+    def left(self) -> bool:
+        """Whether one may be taken."""
         now_s = trio.current_time()
         self._left = min(self._burst, self._left + (now_s - self._at_s) / self._each_s)
         self._at_s = now_s
-        if self._left < 1:
+        return self._left >= 1
+
+    def take(self) -> bool:
+        if not self.left:
             return False
         self._left -= 1
         return True

@@ -341,6 +341,22 @@ async def test_how_many_blocks_an_edge_may_say_is_bounded(
     await house.north.found(house.granted.epoch, b"", None)
 
 
+async def test_who_tells_what_is_no_block_or_not_its_own_is_not_read_at_length_again(
+    house: House, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Of headers of the chain, with whatever behind them: for each 4 MB the hub read ten seconds, and no
+    other site could begin, or tell a block."""
+    epoch, wrong = house.granted.epoch, [block(salt=b"%08d" % it)[0] + b"\0" for it in range(5)]
+    others = [block(salt=b"%08d" % it)[0] for it in range(5, 10)]
+    for raw in wrong + others:
+        await house.north.found(epoch, raw, None)
+    with pytest.raises(HubAway, match="were none, or not its own"):
+        await house.north.found(epoch, block()[0], None)
+    await trio.sleep(600)
+    await house.north.found(epoch, block(part=house.granted.part)[0], None)
+    assert len(house.in_books()) == len(others) + 1
+
+
 async def test_siblings_are_nobodys_since_no_work_proves_them(house: House) -> None:
     """Blocks that were found and not submitted count for the luck of who found them."""
     house.site.share("acme.c01.u1")
