@@ -14,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
+from payouts.book_time import book_time
 from payouts.schemas.many import among
 from payouts.schemas.money import containers, tenants, workers
 from pool.books.store import StoreError
@@ -137,10 +138,10 @@ class MachineRows:
 
 
 def rows_of(connection: Connection, machines: Collection[Machine], now_s: int) -> dict[int, int]:
-    """The rows of machines by their numbers, made where there are none."""
+    """The rows of machines by their numbers, made where there are none: of no day that the books are past."""
     rows = MachineRows()
     rows.name(machines)
-    return rows.ids(connection, [it.number for it in machines], now_s)
+    return rows.ids(connection, [it.number for it in machines], book_time(connection, now_s))
 
 
 def _check_numbers(connection: Connection, machines: Collection[Machine], part: tuple[int, int]) -> None:

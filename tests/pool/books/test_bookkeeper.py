@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import trio.testing
 from sqlalchemy import select
 
 from payouts.audit.verify import audit
+from payouts.book_time import book_time
 from payouts.divisions import Header
 from payouts.ledger import PoolAccount, balance_sat
 from payouts.ratebook import record_rate
 from payouts.rates import Price, Scheme
 from payouts.schemas.money import block_events, blocks
+from payouts.statements.statement import Statement, statement
 from payouts.tallies import Tally, record
 from pool.books.block_division import BlockDivision
 from pool.books.block_watch import MATURITY, BlockWatch
@@ -152,6 +155,31 @@ async def test_a_found_block_is_booked_once_and_matures_at_a_hundred_confirmatio
         assert it.statuses() == ["found", "pending", "matured"]
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_MATURED) == SUBSIDY_SAT
         assert it.balance_sat(PoolAccount.BLOCK_INCOME_PENDING) == 0
+
+
+async def test_a_machine_that_comes_with_its_block_is_in_no_statement_of_days_that_are_over(
+    tmp_path: Path,
+) -> None:
+    """The clock was two days ahead, and is right again: yesterday is over in the books."""
+    async with books(tmp_path) as it:
+        today, day = date.today(), timedelta(days=1)
+
+        def said() -> Statement:
+            with it.store.read() as connection:
+                return statement(connection, "acme", today - day, today + day)
+
+        with it.store.write() as connection:
+            book_time(connection, int(time.time()) + 2 * 86_400)
+        before = said()
+        admission = it.registry.admit("acme.c01.u1", "", ConnectionFrom())
+        assert isinstance(admission, Admitted)
+        await it.keeper.record_block(
+            found("ab" * 32),
+            income_sat=SUBSIDY_SAT,
+            finder=it.registry.found_by(admission.worker),
+            header=HEADER,
+        )
+        assert said() == before
 
 
 async def test_a_block_that_is_not_in_the_chain_is_no_income(tmp_path: Path) -> None:
