@@ -323,7 +323,12 @@ class LineToForgetfulNats(Connection):
 
     @asynccontextmanager
     async def subscribed(
-        self, subject: str, *, messages_max: int = WAITING_MESSAGES_MAX, bytes_max: int = WAITING_BYTES_MAX
+        self,
+        subject: str,
+        *,
+        messages_max: int = WAITING_MESSAGES_MAX,
+        bytes_max: int = WAITING_BYTES_MAX,
+        bounded: bool = False,
     ) -> AsyncIterator[Subscribed]:
         it = Subscribed(subject, messages_max, bytes_max, AT_ONCE)
         self._inflows.append(it.inflow)
