@@ -65,6 +65,11 @@ class ChannelSession(MiningSession):
         self._names: dict[bytes, bytes] = {}  # that shares brought; nothing for one that may not mine
         self._judged_at: deque[int] = deque()  # of the shares that are not answered yet
 
+    @property
+    def name(self) -> bytes:
+        """That it opened with."""
+        return self._name
+
     def open(self, asked: OpenChannel, agent: str, *, rolls: bool, now_s: float) -> bytes:
         """Mine from now on: what it is told of it, behind the answer that opens it. Raises NotOpened."""
         assignment = self.assignment

@@ -411,7 +411,7 @@ class Sv2Connection:
         """
         if len(self._channels) <= 1 or self._limits.draining is not None:
             return b""
-        self._channels[number].is_told_to_leave = True
+        self._channels[number].told_to_leave = self._last_number
         return messages.close_channel(number, "moved")
 
     def shut(self, channel: MiningChannel) -> None:
@@ -420,14 +420,22 @@ class Sv2Connection:
             return
         self._of.channels -= 1
         if self.open and not self._closed_by_machine:
-            if not channel.is_told_to_leave and channel.session.state is State.MINING:
+            if channel.told_to_leave is None and channel.session.state is State.MINING:
                 self.write(messages.close_channel(channel.number, channel.session.closing or "ended"))
             if not self._channels:
                 self.end("left")
-            elif self._limits.draining is not None or _is_untold(channel):
+            elif self._limits.draining is not None or self._stays_away(channel):
                 self._leave("moved")  # no other one may be opened, or would be: all come again together
             elif self._own_work_stands_still:  # SRI's translator opens no channel again that was closed
                 self._lacks = True
+
+    def _stays_away(self, channel: MiningChannel) -> bool:
+        """Whether it goes to come again, and its machine has no other one: it was told of none, or passes
+        CloseChannel over, as SRI's translator does."""
+        why, since = channel.session.closing, channel.told_to_leave
+        instead = (it for it in self._channels.values() if since is not None and it.number > since)
+        came = any(it.session.name == channel.session.name for it in instead)
+        return why == UNTAKEN or (why == "moved" and not came)
 
     @property
     def _own_work_stands_still(self) -> bool:
@@ -488,10 +496,3 @@ class Sv2Connection:
         else:
             self._of.poller.modify(self._sock.fileno(), events, self)
         self._watched = events
-
-
-def _is_untold(channel: MiningChannel) -> bool:
-    """Whether it goes to come again, and has not been told to open another one: in a drain that is over by
-    now, or since it passed other extranonces over."""
-    why = channel.session.closing
-    return why == UNTAKEN or (why == "moved" and not channel.is_told_to_leave)

@@ -33,14 +33,14 @@ class Line(Protocol):
 class MiningChannel(Connection):
     """One of a line; `number` is its id there."""
 
-    __slots__ = ("_counts_as_trusted", "_line", "is_told_to_leave", "number")
+    __slots__ = ("_counts_as_trusted", "_line", "number", "told_to_leave")
 
     session: ChannelSession
 
     def __init__(self, board: Board, line: Line, place: Place, number: int) -> None:
         self._line = line
         self.number = number
-        self.is_told_to_leave = False  # by a CloseChannel
+        self.told_to_leave: int | None = None  # by a CloseChannel, when that was the line's last channel
         self._counts_as_trusted = False
         super().__init__(board, line.address, place)
 

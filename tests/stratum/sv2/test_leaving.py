@@ -62,6 +62,33 @@ async def test_who_is_alone_and_cannot_be_moved_finds_its_connection_ended_and_c
         assert (await again.mine(await again.open("acme.c01.u1", least=4)))["count"] == 1
 
 
+@pytest.mark.parametrize("follows", [True, False])
+async def test_who_is_told_to_open_another_channel_and_does_not_comes_again_with_all_of_its_channels(
+    follows: bool, autojump_clock: MockClock
+) -> None:
+    """SRI's translator does nothing about the machine whose channel is closed, which mined on for nothing."""
+    async with playing() as pool:
+        server, other = pool.server, pool.server.add_channel(2, extranonce2_bytes=4)
+        server.publish(make_work(7), other)
+        proxy = await pool.machine()
+        stays = await proxy.open("acme.c01.u1", least=8)
+        await proxy.open("acme.c01.u2", least=8)
+        server.board.distribution.move(session_of(pool, "acme.c01.u2"), other)
+        server.admission.channels["acme.c01.u2"] = other
+        assert (await proxy.until("CloseChannel"))["code"] == "moved"
+        if follows:
+            instead = await proxy.open("acme.c01.u2", least=4)
+            await until(lambda: server.board.dropped["moved"] == 1)
+            for channel in (stays, instead):
+                assert (await proxy.mine(channel))["count"] == 1
+            return
+        assert (await proxy.mine(stays))["count"] == 1
+        await hear_the_end(proxy)
+        again = await pool.machine(random=Random(2))
+        for unit, least in (("u1", 8), ("u2", 4)):
+            assert (await again.mine(await again.open(f"acme.c01.{unit}", least=least)))["count"] == 1
+
+
 async def test_before_a_restart_all_on_a_connection_come_again_together(autojump_clock: MockClock) -> None:
     """One that was told to open another channel would be refused it."""
     async with playing() as pool:
