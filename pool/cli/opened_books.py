@@ -1,6 +1,8 @@
 """Opening the books that a command means: for who reads, for who writes beside the pool, and the settings.
 
 What settings are made of takes as long to import as books do: who names books without them has no need of it.
+But every table is known here, of rooms above the books' too: who audits a book looks at all of them, and who
+moves it takes all of them along.
 
 Must not know: what a command does with them.
 """
@@ -12,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import pool.power.control.schema
+import pool.power.curtailment.schema  # noqa: F401
 from pool.admin.client import lent_epoch
 from pool.books.book import bound_network
 from pool.books.store import Store, open_store

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from sqlalchemy import inspect
 
 import pool.cli.mistakes
 from pool.admin.desk import Desk
@@ -60,6 +61,19 @@ def read(command):
         assert command.get_help(typer.Context(command))
 read(typer.main.get_command(app))
 print("\\n".join(["exit 0", *sys.modules]), file=sys.stderr)
+"""
+
+
+# The tables that a process knows in which a command has ended, well or not.
+TABLES = """
+import sys
+from pool.cli.main import main
+sys.argv = ["angara", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    from payouts.schemas.money import metadata
+    print("tables:", *metadata.tables, file=sys.stderr)
 """
 
 
@@ -123,6 +137,20 @@ async def test_who_reads_a_book_alone_waits_for_nothing_of_other_databases_upgra
     assert "sqlalchemy" in loaded
     assert loaded.isdisjoint(("alembic", "psycopg", "cryptography", "rich"))
     assert loaded.isdisjoint(("trio", "httpx", "bdkpython", "pool.config", "pool.admin.fleet.tenants"))
+
+
+@pytest.mark.parametrize("command", ["ledger verify", "db move --to postgresql://nobody@127.0.0.1:1/none"])
+async def test_who_audits_a_book_or_moves_it_knows_every_table(tmp_path: Path, command: str) -> None:
+    """What a process has not imported is not there for it, while these tests have all of it."""
+    store = store_in(tmp_path)
+    there = set(inspect(store.engine).get_table_names()) - {"alembic_version"}
+    store.close()
+    words = [*command.split(), "--data-dir", str(tmp_path)]
+    done = await trio.run_process(
+        [sys.executable, "-c", TABLES, *words], capture_stdout=True, capture_stderr=True
+    )
+    known = done.stderr.decode().rpartition("tables: ")[2].split()
+    assert there - set(known) == set()
 
 
 def test_the_count_would_see_what_is_heavy() -> None:
