@@ -11,6 +11,7 @@ only behind what the books have. Everything blocks, one call at a time.
 Must not know: databases, what a batch says.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 WRITER_BYTES: Final = 16
 # A quarter of an hour of the built-out site, or half a minute of what the engine can judge.
 SEGMENT_BYTES: Final = 64 << 20
+# A file may have half as much more while no descriptor is left for the next one.
+CROWDED: Final = frozenset({errno.EMFILE, errno.ENFILE})
 # That the books have not taken: eighteen hours of the built-out site. Then no share is acknowledged any more.
 UNTAKEN_BYTES_MAX: Final = 4 << 30
 # That they have taken, for books that are put back from a backup: five hours of the built-out site.
@@ -65,6 +68,7 @@ class JournalLog:
         self._sizes: dict[int, int] = {}  # of files, by their first record
         self._descriptor: int | None = None
         self._failed = False
+        self._is_crowded = False  # the next file is waited for
         self._accepted = 0  # as the last record says
         self._turn = threading.Lock()  # of who appends and who trims
         self._lock: int | None = _locked(directory)
@@ -173,23 +177,38 @@ class JournalLog:
             raise JournalUnusable(f"{path} has records that the books have not taken")
 
     def _begin_file(self, moment_s: int) -> None:
-        if self._descriptor is not None:
-            self._disk.close(self._descriptor)
-            self._descriptor = None
-        first = self.at.number + 1
+        """Go on in a file of its own, or in the one before for a while: that has to be closed only when the
+        next one is there."""
+        before, first = self._descriptor, self.at.number + 1
         opening = Opening(
             version=VERSION, writer=self.writer, book=self.book, moment_s=moment_s, accepted=self._accepted
         )
         try:
             self._descriptor = self._disk.create(segment_path(self.directory, first))
-            self._sizes[first] = 0
+        except OSError as error:
+            if before is None or error.errno not in CROWDED or self._is_too_long:
+                raise self._fail(error) from error
+            if not self._is_crowded:
+                log.error("journal_file_waits", directory=str(self.directory), reason=error.strerror)
+            self._is_crowded = True
+            return
+        self._is_crowded, self._sizes[first] = False, 0
+        try:
             self._append(packed(opening))
+        finally:
+            if before is not None:
+                self._disk.close(before)
+        try:
             self._disk.sync_directory(self.directory)
             free = self._disk.free_bytes(self.directory)
         except OSError as error:
             raise self._fail(error) from error
         if free < FREE_BYTES_LOW:
             log.error("journal_disk_low", directory=str(self.directory), free_bytes=free)
+
+    @property
+    def _is_too_long(self) -> bool:
+        return self._sizes[max(self._sizes)] >= self._segment_bytes * 3 // 2
 
     def _append(self, body: bytes) -> None:
         data, at = framed(self.writer, self.at, body)

@@ -84,6 +84,32 @@ class DiskThatLoses(Disk):
         self._on_disk, self._named, self._lost = {}, set(), set()
 
 
+class DiskWithoutDescriptors(Disk):
+    """While it is crowded others have them all, but for what is closed here."""
+
+    def __init__(self) -> None:
+        self.is_crowded, self._closed = False, 0
+
+    def create(self, path: Path) -> int:
+        self._take()
+        return super().create(path)
+
+    def sync_directory(self, path: Path) -> None:
+        self._take()
+        super().sync_directory(path)
+        self._closed += self.is_crowded
+
+    def close(self, descriptor: int) -> None:
+        super().close(descriptor)
+        self._closed += self.is_crowded
+
+    def _take(self) -> None:
+        if self.is_crowded:
+            if not self._closed:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self._closed -= 1
+
+
 def _torn(unsynced: bytes, at: int, rng: random.Random) -> bytes:
     """Some of its sectors, and nothing or nothing but zeros where the others were to be."""
     kept = bytearray(unsynced[: rng.randrange(len(unsynced) + 1)])

@@ -20,7 +20,7 @@ from pool.journal.log import JournalLog, JournalUnusable, writer_directories, wr
 from pool.journal.records import Batch, Opening, packed, unpacked
 from pool.journal.segments import JournalDamaged, end_of, segments
 from pool.store_error import StoreError
-from tests.fakes.disks import DiskThatLoses, broken, disk_full
+from tests.fakes.disks import DiskThatLoses, DiskWithoutDescriptors, broken, disk_full
 
 BOOK = "ab" * 16
 SEEDS = range(60)
@@ -359,6 +359,40 @@ def test_a_file_whose_name_was_lost_had_nothing_that_was_acknowledged(tmp_path: 
     books.append(1)
     books.restart()
     assert books.numbers == [1]
+
+
+def test_a_file_goes_on_while_no_descriptor_is_left_for_the_next_one(tmp_path: Path) -> None:
+    """Who holds them all may be a crowd of strangers, and the pool is not to end for it."""
+    disk = DiskWithoutDescriptors()
+    books = Books(tmp_path, disk, segment_bytes=4_000)
+    books.start()
+    numbers = iter(range(1, 1_000))
+    while not books.log.begins_a_file:
+        books.append(next(numbers))
+    disk.is_crowded = True
+    with capture_logs() as logs:
+        books.append(*(next(numbers) for _ in range(3)))
+    assert [it["event"] for it in logs] == ["journal_file_waits"]
+    assert len(segments(books.log.directory)) == 1
+    disk.is_crowded = False
+    books.append(next(numbers))
+    assert len(segments(books.log.directory)) == 2
+    books.restart()
+    assert books.numbers == list(range(1, next(numbers)))
+
+
+def test_a_file_that_has_no_end_is_one_no_hub_would_take(tmp_path: Path) -> None:
+    disk = DiskWithoutDescriptors()
+    books = Books(tmp_path, disk, segment_bytes=4_000)
+    books.start()
+    disk.is_crowded = True
+    with pytest.raises(JournalUnusable, match="Too many open files"):
+        books.append(*range(1, 1_000))
+    assert 4_000 < books.file.stat().st_size < 8_000
+    disk.is_crowded = False
+    acknowledged = books.log.at.number - 1  # but for the opening
+    books.restart()
+    assert books.numbers == list(range(1, acknowledged + 1))
 
 
 def test_the_name_of_a_journal_is_on_disk_before_anybody_begins_it(tmp_path: Path) -> None:
