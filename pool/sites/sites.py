@@ -87,9 +87,9 @@ class SiteLine:
     """To one edge. Another one with the same name is made where it was closed."""
 
     def __init__(
-        self, name: str, line: Line, replies: Replies, hear_blocks: Callable[[], Awaitable[None]]
+        self, name: str, line: Line, replies: Replies, *hears: Callable[[str], Awaitable[None]]
     ) -> None:
-        self.name, self.line, self._replies, self._hear_blocks = name, line, replies, hear_blocks
+        self.name, self.line, self._replies, self._hears = name, line, replies, hears
         self.site: Site = asking(line, Site)
         self.edge: Edge = asking(line, Edge)  # which says what it likes
         self.machines: Machines = asking(line, Machines)
@@ -124,7 +124,8 @@ class SiteLine:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._replies.run)
                 await nursery.start(self.line.run)
-                nursery.start_soon(self._hear_blocks)
+                for hear in self._hears:
+                    nursery.start_soon(hear, self.name)
                 nursery.start_soon(self._tell_changes)
                 await self._tell_places()
 
@@ -231,7 +232,6 @@ class Sites:
             await nursery.start(self._connection.run)
             await nursery.start(self._inbox.run)
             await nursery.start(self.remote.run)
-            nursery.start_soon(self._stream.run)
             await nursery.start(self._blocks.run)
             nursery.start_soon(self._left_blocks.run)
             log.info("hub_serves", epoch=self._epoch.number, edges=len(self._lines))
@@ -316,7 +316,7 @@ class Sites:
             errors=CROSSING,
             away=LinkClosed,
         )
-        made = SiteLine(name, line, replies, partial(self._blocks.hear, name))
+        made = SiteLine(name, line, replies, self._blocks.hear, self._stream.follow)
         answers = Answers(
             name,
             self._config,

@@ -40,7 +40,8 @@ SILENT_S: Final = 8.0  # until a line that was cut and says nothing is given up
 ACK_WAIT_S: Final = 12.0  # a fifth of what a hub asks for
 DELIVERIES_MAX: Final = 5
 PAYLOAD_BYTES_MAX: Final = 8 << 20
-NOT_FOUND: Final = {"error": {"err_code": 10059, "description": "stream not found"}}
+NO_STREAM: Final = {"error": {"err_code": 10059, "description": "stream not found"}}
+NO_CONSUMER: Final = {"error": {"err_code": 10014, "description": "consumer not found"}}
 DONE: Final[dict[str, Any]] = {"config": {}}
 API: Final = "$JS.API."
 ACK: Final = "$JS.ACK."
@@ -59,7 +60,7 @@ class Weather(msgspec.Struct):
 
 
 class _Stored(msgspec.Struct):
-    """In the stream, for the hub's consumer."""
+    """In the stream, for the hub's consumer of its edge."""
 
     subject: str
     data: bytes
@@ -71,9 +72,10 @@ class _Stored(msgspec.Struct):
 
 
 class _Pull(msgspec.Struct):
-    """A hub's question for messages."""
+    """A hub's question for messages of an edge."""
 
     by: "LineToForgetfulNats"
+    edge: str
     reply: str
     left: int
     until_s: float
@@ -100,7 +102,8 @@ class NatsThatForgets:
         self._network, self._chance = network, chance
         self._clients: list[LineToForgetfulNats] = []
         self._stream: list[_Stored] = []
-        self._there = self._consumed = False  # stream, and consumer
+        self._there = False  # the stream
+        self._consumers: set[str] = set()  # by edge
         self._stored = 0
         self._pulls: list[_Pull] = []
 
@@ -136,7 +139,8 @@ class NatsThatForgets:
 
     def forget(self) -> None:
         """All stores are empty, of servers that are started anew."""
-        self._stream, self._there, self._consumed, self._pulls = [], False, False, []
+        self._stream, self._there, self._pulls = [], False, []
+        self._consumers.clear()
         self.cut()
 
     # Messages
@@ -185,16 +189,17 @@ class NatsThatForgets:
     # JetStream
 
     def _ask(self, client: "LineToForgetfulNats", method: str, data: bytes, reply: str) -> None:
-        verb, _, names = method.partition(".")
-        if verb == "CONSUMER" and names.startswith("MSG.NEXT."):
-            self._pull(client, json.loads(data), reply)
+        verb, _, name = method.rpartition(".hub-")
+        if verb.startswith("CONSUMER.MSG.NEXT."):
+            self._pull(client, name, json.loads(data), reply)
             return
-        made = method.startswith("STREAM.CREATE.")
-        if made:
+        if method.startswith("STREAM.CREATE."):
             self._there = True
-        answer = DONE if self._there else NOT_FOUND
-        if method.startswith("CONSUMER.CREATE.") and self._there:
-            self._consumed = True
+        answer = DONE if self._there else NO_STREAM
+        if verb.startswith("CONSUMER.CREATE.") and self._there:
+            self._consumers.add(name)
+        elif method.startswith("CONSUMER.") and self._there and name not in self._consumers:
+            answer = NO_CONSUMER
         self._deliver(client, Message(reply, json.dumps(answer).encode()))
 
     def _store(self, subject: str, data: bytes) -> None:
@@ -205,12 +210,12 @@ class NatsThatForgets:
             self._stream.append(_Stored(subject, data, self._stored, int(time.time() * 10**9)))
             self._serve()
 
-    def _pull(self, client: "LineToForgetfulNats", asked: dict[str, Any], reply: str) -> None:
-        if not self._consumed:
+    def _pull(self, client: "LineToForgetfulNats", edge: str, asked: dict[str, Any], reply: str) -> None:
+        if edge not in self._consumers:
             self._deliver(client, Message(reply, b"", "", "503"))
             return
         until_s = trio.current_time() + asked["expires"] / 10**9
-        pull = _Pull(client, reply, asked["batch"], until_s)
+        pull = _Pull(client, edge, reply, asked["batch"], until_s)
         self._pulls.append(pull)
         self._network.at(until_s, lambda: self._over(pull))
         self._serve()
@@ -224,9 +229,10 @@ class NatsThatForgets:
         """Give those who have asked for messages what there is."""
         now_s = trio.current_time()
         for it in [it for it in self._stream if it.due_s <= now_s]:
-            pull = next((pull for pull in self._pulls if pull.by.state.connected), None)
+            edge = it.subject.removeprefix("angara.journal.")
+            pull = next((at for at in self._pulls if at.edge == edge and at.by.state.connected), None)
             if pull is None:
-                return
+                continue
             it.deliveries, it.due_s = it.deliveries + 1, now_s + ACK_WAIT_S
             if it.deliveries == DELIVERIES_MAX:
                 self._stream.remove(it)
@@ -235,7 +241,7 @@ class NatsThatForgets:
             pull.left -= 1
             if not pull.left:
                 self._pulls.remove(pull)
-            reply = f"{ACK}ANGARA_JOURNAL.hub.{it.deliveries}.{it.number}.{it.number}.{it.at_ns}.0"
+            reply = f"{ACK}ANGARA_JOURNAL.hub-{edge}.{it.deliveries}.{it.number}.{it.number}.{it.at_ns}.0"
             self._deliver(pull.by, Message(it.subject, it.data, reply), pull.reply)
 
     def _acknowledge(self, number: int) -> None:

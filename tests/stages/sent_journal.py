@@ -101,7 +101,7 @@ class Sent:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.replies.run)
-            nursery.start_soon(self.stream.run)
+            nursery.start_soon(self.stream.follow, "oslo")
             nursery.start_soon(self.publisher.run)
             nursery.start_soon(self._ask_again)
 

@@ -9,8 +9,9 @@ When a message was stored says JetStream, and nobody else. One that was stored w
 handed on without: whoever published it was alone then, for nobody was here to tell it anything, and may be
 alone now.
 
-Each edge has a queue of its own, of WAITING_MAX messages: one whose journal is slow to take, or that
-publishes without end, holds up no other. What does not fit comes again.
+Each edge has a consumer of its own, of which the next messages are asked for when those before are taken: so
+they come in their order, and one whose journal is slow to take, or that publishes without end, holds up no
+other. MESSAGES_PER_S of one are taken.
 
 Invariants: whose a message is comes from its subject alone, which nobody else can publish to; nothing in
 it, or in what JetStream says, raises here. Must not know: what frames say, and where they go.
@@ -21,6 +22,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +39,7 @@ from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
-CONSUMER: Final = "hub"
+BEFORE: Final = "hub"  # versions of before had one consumer for all edges
 STREAM_BYTES_MAX: Final = 16 << 30  # an hour of a million machines; what is older is asked for at the edges
 STREAM_AGE_S: Final = 24 * 3600
 EDGE_MESSAGES_MAX: Final = (
@@ -45,26 +47,28 @@ EDGE_MESSAGES_MAX: Final = (
 )
 REPLICAS: Final = (1, 3)
 API_S: Final = 10.0
-PULL: Final = 16  # messages asked for at once
+PULL: Final = 4  # messages asked for at once
 PULL_S: Final = 5.0  # then it is asked anew
 PULL_LATE_S: Final = 5.0  # JetStream says when a pull is over; where it does not, it is looked after
-WAITING_MAX: Final = 4  # of an edge
-EDGES_MAX: Final = 256
-ACK_WAIT_S: Final = 60.0
-DELIVERIES_MAX: Final = 5
+MESSAGES_PER_S: Final = 50.0  # of an edge: it publishes one a second, and eight where it catches up
+ACK_WAIT_S: Final = 20.0  # for so long nothing new comes where a hub was killed that had some
+DELIVERIES_MAX: Final = 15
 AGAIN_S: Final = 2.0
+# A consumer that is not there yet begins so far back: what is older another one had, or the edge is asked.
+# And it goes when nobody has used it for so long.
+BEGINS_S: Final = 600.0
+UNUSED_S: Final = 30 * 86_400
 INFLOW_MESSAGES_MAX: Final = 4 * PULL
 INFLOW_BYTES_MAX: Final = 64 << 20
 NANOSECONDS_DIGITS: Final = 19  # until the year 2262
 ACK: Final = f"$JS.ACK.{subjects.JOURNAL_STREAM}."
 _API: Final = "$JS.API"
-_NAMES: Final = f"{subjects.JOURNAL_STREAM}.{CONSUMER}"
-_NOT_FOUND: Final = 10059
+_NO_STREAM: Final = 10059
+_NO_CONSUMER: Final = 10014
 _DECODER: Final = msgspec.msgpack.Decoder(Published)
 
 # An edge's name, its epoch, frames, and when they were stored; None: before we listened, or that is not said.
 Take = Callable[[str, int, bytes, float | None], Awaitable[None]]
-_Waiting = tuple[Message, Published, float | None]
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -95,38 +99,37 @@ class JournalStream:
     ) -> None:
         self._connection, self._replies, self._take = connection, replies, take
         self._replicas = REPLICAS[1] if servers >= REPLICAS[1] else REPLICAS[0]
-        self._queues: dict[str, trio.MemorySendChannel[_Waiting]] = {}
-        self._wall_clock, self._listens_since_s = wall_clock, 0.0
-        self.there = trio.Event()  # it was made, or found
+        self._wall_clock = wall_clock
+        self._making, self._made = trio.Lock(), 0  # by which connection the stream was made, or found
+        self.there = trio.Event()  # a consumer was made, or found
         self.error = ""  # why nothing comes now, for the page
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        inbox = f"{subjects.inbox_of(subjects.HUB)}.pull"
-        async with (
-            self._connection.subscribed(
-                f"{inbox}.*", messages_max=INFLOW_MESSAGES_MAX, bytes_max=INFLOW_BYTES_MAX
-            ) as messages,
-            trio.open_nursery() as nursery,
-        ):
+    async def follow(self, edge: str) -> None:
+        """Its journal, until cancelled."""
+        inbox = f"{subjects.inbox_of(subjects.HUB)}.pull.{edge}"
+        async with self._connection.subscribed(
+            f"{inbox}.*", messages_max=INFLOW_MESSAGES_MAX, bytes_max=INFLOW_BYTES_MAX
+        ) as messages:
             while True:
                 number = await self._connection.connected()
                 try:
-                    await self._make()
-                    self._listens_since_s = self._wall_clock()
+                    await self._make(number)
+                    await self._make_consumer(edge)
+                    since_s = self._wall_clock()
                     self.there.set()
                     self.error = ""
                     async with self._connection.while_it_is(number):
                         while True:
-                            await self._pull(inbox, messages, nursery)
+                            await self._pull(edge, inbox, messages, since_s)
                 except NatsAway as error:
+                    self._made = 0
                     if self.error != str(error):
-                        log.warning("journal_stream_away", reason=str(error))
+                        log.warning("journal_stream_away", edge=edge, reason=str(error))
                     self.error = str(error)
                     await trio.sleep(AGAIN_S)
 
-    async def _make(self) -> None:
-        """Stream and consumer, as they should be. Raises NatsAway."""
+    async def _make(self, connection: int) -> None:
+        """The stream, as it should be: once for all edges. Raises NatsAway."""
         stream = {
             "name": subjects.JOURNAL_STREAM,
             "subjects": [subjects.journal_of("*")],
@@ -143,23 +146,42 @@ class JournalStream:
             "allow_rollup_hdrs": False,
             "no_ack": True,  # pool.sites.nats.publisher
         }
-        try:  # first: CREATE makes sure that there is room for another one, also where it is there
-            await self._ask(f"STREAM.UPDATE.{subjects.JOURNAL_STREAM}", stream)
+        async with self._making:
+            if self._made == connection:
+                return
+            try:  # first: CREATE makes sure that there is room for another one, also where it is there
+                await self._ask(f"STREAM.UPDATE.{subjects.JOURNAL_STREAM}", stream)
+            except _Refused as refused:
+                if refused.code != _NO_STREAM:
+                    raise
+                await self._ask(f"STREAM.CREATE.{subjects.JOURNAL_STREAM}", stream)
+            with contextlib.suppress(_Refused):
+                await self._ask(f"CONSUMER.DELETE.{subjects.JOURNAL_STREAM}.{BEFORE}", {})
+            self._made = connection
+
+    async def _make_consumer(self, edge: str) -> None:
+        """Raises NatsAway."""
+        try:
+            await self._ask(f"CONSUMER.INFO.{_consumer(edge)}", {})
         except _Refused as refused:
-            if refused.code != _NOT_FOUND:
+            if refused.code != _NO_CONSUMER:
                 raise
-            await self._ask(f"STREAM.CREATE.{subjects.JOURNAL_STREAM}", stream)
-        consumer = {
-            "name": CONSUMER,
-            "durable_name": CONSUMER,
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "ack_wait": int(ACK_WAIT_S) * 10**9,
-            "max_deliver": DELIVERIES_MAX,
-            "max_ack_pending": EDGES_MAX * WAITING_MAX,
-        }
-        asked = {"stream_name": subjects.JOURNAL_STREAM, "config": consumer}
-        await self._ask(f"CONSUMER.CREATE.{_NAMES}", asked)
+            begins = datetime.fromtimestamp(self._wall_clock() - BEGINS_S, UTC)
+            name = _consumer(edge).partition(".")[2]
+            consumer = {
+                "name": name,
+                "durable_name": name,
+                "filter_subject": subjects.journal_of(edge),
+                "deliver_policy": "by_start_time",
+                "opt_start_time": begins.isoformat(),
+                "ack_policy": "explicit",
+                "ack_wait": int(ACK_WAIT_S) * 10**9,
+                "max_deliver": DELIVERIES_MAX,
+                "max_ack_pending": PULL,
+                "inactive_threshold": UNUSED_S * 10**9,
+            }
+            asked = {"stream_name": subjects.JOURNAL_STREAM, "config": consumer}
+            await self._ask(f"CONSUMER.CREATE.{_consumer(edge)}", asked)
 
     async def _ask(self, method: str, content: dict[str, Any]) -> None:
         """Raises NatsAway."""
@@ -171,67 +193,56 @@ class JournalStream:
         if error is not None:
             raise _Refused(error.err_code, f"JetStream: {error.description[:200]}")
 
-    async def _pull(self, inbox: str, messages: Subscribed, nursery: trio.Nursery) -> None:
+    async def _pull(self, edge: str, inbox: str, messages: Subscribed, since_s: float) -> None:
         """Some messages, or none for a while. Raises NatsAway where there is nobody to ask."""
         place = f"{inbox}.{secrets.token_hex(16)}"
         asked = {"batch": PULL, "expires": int(PULL_S * 10**9)}
         await self._connection.publish(
-            f"{_API}.CONSUMER.MSG.NEXT.{_NAMES}", json.dumps(asked).encode(), reply=place
+            f"{_API}.CONSUMER.MSG.NEXT.{_consumer(edge)}", json.dumps(asked).encode(), reply=place
         )
         left = PULL
-        with trio.move_on_after(PULL_S + PULL_LATE_S) as bound:
-            while left:
+        while left:
+            with trio.move_on_after(PULL_S + PULL_LATE_S) as bound:
                 message = await messages.next()
-                if message.reply.startswith(ACK):
-                    left -= 1
-                    await self._hand_on(message, nursery)
-                elif message.subject == place and message.status == "408":
-                    return  # this pull is over
-                elif message.subject == place and message.status != "100":
-                    raise NatsAway(
-                        f"JetStream does not deliver the journals ({message.status or 'no status'})"
-                    )
-        if bound.cancelled_caught:
-            raise NatsAway("JetStream does not answer")
+            if bound.cancelled_caught:
+                raise NatsAway("JetStream does not answer")
+            if message.reply.startswith(ACK):
+                left -= 1
+                await self._hand_on(edge, message, since_s)
+            elif message.subject == place and message.status == "408":
+                return  # this pull is over
+            elif message.subject == place and message.status != "100":
+                raise NatsAway(f"JetStream does not deliver the journals ({message.status or 'no status'})")
 
-    async def _hand_on(self, message: Message, nursery: trio.Nursery) -> None:
-        """To the queue of its edge; what finds no room comes again."""
-        found = subjects.parts(message.subject, "angara.journal")
-        if found is None or len(found) != 1:
+    async def _hand_on(self, edge: str, message: Message, since_s: float) -> None:
+        """What is not taken comes again. It listens since then."""
+        if message.subject != subjects.journal_of(edge):
             return
-        (edge,) = found
         try:
             published = _DECODER.decode(message.data)
         except NOT_READ as error:
             log.warning("journal_message_refused", edge=edge, reason=str(error))
-            await self._acknowledge(message)
-            return
-        if edge not in self._queues:
-            if len(self._queues) >= EDGES_MAX:
-                return
-            self._queues[edge], queue = trio.open_memory_channel[_Waiting](WAITING_MAX)
-            nursery.start_soon(self._work, edge, queue)
-        at_s = _stored_at_s(message.reply)
-        if at_s is not None and at_s < self._listens_since_s:
-            at_s = None
-        try:
-            self._queues[edge].send_nowait((message, published, at_s))
-        except trio.WouldBlock:
-            log.info("journal_message_put_off", edge=edge)
-
-    async def _work(self, edge: str, queue: trio.MemoryReceiveChannel[_Waiting]) -> None:
-        async for message, published, at_s in queue:
+        else:
+            at_s = _stored_at_s(message.reply)
             try:
-                await self._take(edge, published.epoch, published.frames, at_s)
+                await self._take(
+                    edge, published.epoch, published.frames, None if at_s is None or at_s < since_s else at_s
+                )
             except Exception:
                 log.error("journal_message_failed", edge=edge, exc_info=True)
-                continue  # it comes again
-            await self._acknowledge(message)
+                return
+        await self._acknowledge(message)
+        await trio.sleep(1 / MESSAGES_PER_S)
 
     async def _acknowledge(self, message: Message) -> None:
         """To JetStream, which sends it again where that is lost."""
         with contextlib.suppress(NatsAway):
             await self._connection.publish(message.reply, b"+ACK")
+
+
+def _consumer(edge: str) -> str:
+    """By its stream."""
+    return f"{subjects.JOURNAL_STREAM}.hub-{edge}"
 
 
 def _stored_at_s(reply: str) -> float | None:

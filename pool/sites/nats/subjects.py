@@ -19,7 +19,6 @@ import re
 from typing import Final
 
 from pool.fleet.edge_names import HUB as HUB
-from pool.fleet.edge_names import is_edge_name as is_edge_name
 
 JOURNAL_STREAM: Final = "ANGARA_JOURNAL"
 _METHOD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -63,11 +62,3 @@ def is_answered_at(prefix: str, reply: str) -> bool:
     or to one that JetStream listens at, would be said with the rights of who answers."""
     head, _, token = reply.rpartition(".")
     return head == prefix and _TOKEN.fullmatch(token) is not None
-
-
-def parts(subject: str, prefix: str) -> tuple[str, ...] | None:
-    """What follows: an edge's name, and what is behind that; None for another subject, or name."""
-    if not subject.startswith(f"{prefix}."):
-        return None
-    found = tuple(subject[len(prefix) + 1 :].split("."))
-    return found if is_edge_name(found[0]) else None

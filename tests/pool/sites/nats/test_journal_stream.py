@@ -14,7 +14,7 @@ import trio
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message
 from pool.sites.nats.connection import Connection
-from pool.sites.nats.journal_stream import JournalStream
+from pool.sites.nats.journal_stream import JournalStream, Take
 from pool.sites.nats.publisher import Published
 from pool.sites.nats.replies import Replies
 from tests.fixtures.nats_servers import Keys, NatsServer
@@ -93,7 +93,7 @@ async def test_a_stream_that_somebody_deletes_is_made_again(
     async with sending(tmp_path, server) as it:
         it.append(50)
         await it.until_all()
-        for what in (f"STREAM.DELETE.{STREAM}", f"CONSUMER.DELETE.{STREAM}.hub"):
+        for what in (f"STREAM.DELETE.{STREAM}", f"CONSUMER.DELETE.{STREAM}.hub-oslo"):
             assert json.loads(await api(it.replies, what))["success"]
             it.append(50)
             await it.until_all()
@@ -154,7 +154,7 @@ async def test_a_message_says_when_it_was_stored_unless_nobody_listened_then(nat
     async def listening() -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
             stream = JournalStream(hub, replies, take, servers=1)
-            nursery.start_soon(stream.run)
+            nursery.start_soon(stream.follow, "oslo")
             await stream.there.wait()
             yield
             nursery.cancel_scope.cancel()
@@ -181,6 +181,68 @@ async def test_a_message_says_when_it_was_stored_unless_nobody_listened_then(nat
     assert again_s is not None
     assert began_s <= heard_s <= left_s
     assert back_s <= again_s <= time.time()
+
+
+@asynccontextmanager
+async def followed(hub: Connection, take: Take, *edges: str) -> AsyncIterator[None]:
+    """By a hub that has begun to listen."""
+    async with trio.open_nursery() as nursery:
+        replies = Replies(hub, subjects.inbox_of(subjects.HUB))
+        await nursery.start(replies.run)
+        stream = JournalStream(hub, replies, take, servers=1)
+        for edge in edges:
+            nursery.start_soon(stream.follow, edge)
+        await stream.there.wait()
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def say(edge: Connection, name: str, frames: bytes) -> None:
+    await edge.publish(subjects.journal_of(name), msgspec.msgpack.encode(Published(1, frames)))
+
+
+async def test_what_gathered_while_the_hub_was_away_is_taken_in_its_order(nats_server: NatsServer) -> None:
+    """Nothing is asked of the edge, whose disk may be lost by then. Of 3,000 messages that came too fast for
+    a hub's disk 12 were booked, and the others done with: those behind them came first."""
+    taken, all_taken = list[bytes](), trio.Event()
+
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        await trio.to_thread.run_sync(taken.append, frames)
+        if len(taken) == 40:
+            all_taken.set()
+
+    async with connected(nats_server, "hub", "oslo") as (hub, oslo):
+        async with followed(hub, take, "oslo"):
+            pass
+        await hub.flushed()
+        said = [b"%d" % number for number in range(40)]
+        for frames in said:
+            await say(oslo, "oslo", frames)
+        await oslo.flushed()
+        async with followed(hub, take, "oslo"):
+            await all_taken.wait()
+    assert taken == said
+
+
+async def test_a_journal_that_is_not_taken_holds_up_no_other(nats_server: NatsServer) -> None:
+    """Nor one that is published without end. A thousand messages that waited for their turn kept those of all
+    others in the stream for a minute, and again."""
+    heard = trio.Event()
+
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        if edge == "oslo":
+            await trio.sleep_forever()
+        heard.set()
+
+    async with (
+        connected(nats_server, "hub", "oslo", "bergen") as (hub, oslo, bergen),
+        followed(hub, take, "oslo", "bergen"),
+    ):
+        for _ in range(1_100):
+            await say(oslo, "oslo", b"")
+        await oslo.flushed()
+        await say(bergen, "bergen", b"")
+        await heard.wait()
 
 
 class JetStreamThatSays:
@@ -212,7 +274,7 @@ async def test_what_jetstream_says_that_is_no_answer_ends_nothing(
 
     async with connected(nats_server, "hub") as (hub,), trio.open_nursery() as nursery:
         stream = JournalStream(hub, cast(Replies, JetStreamThatSays(said)), take, servers=1)
-        nursery.start_soon(stream.run)
+        nursery.start_soon(stream.follow, "oslo")
         await until(lambda: stream.error != "")
         assert stream.error == "what JetStream says is no answer"
         nursery.cancel_scope.cancel()

@@ -67,17 +67,17 @@ EDGE_MAY_NOT_SAY = (
     f"$JS.API.CONSUMER.CREATE.{STREAM}.mine",
     f"$JS.API.CONSUMER.CREATE.{STREAM}.mine.angara.journal.bergen",
     f"$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.mine",
-    f"$JS.API.CONSUMER.INFO.{STREAM}.hub",
+    f"$JS.API.CONSUMER.INFO.{STREAM}.hub-bergen",
     f"$JS.API.CONSUMER.LIST.{STREAM}",
-    f"$JS.API.CONSUMER.DELETE.{STREAM}.hub",
-    f"$JS.API.CONSUMER.PAUSE.{STREAM}.hub",
-    f"$JS.API.CONSUMER.UNPIN.{STREAM}.hub",
-    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.hub",
+    f"$JS.API.CONSUMER.DELETE.{STREAM}.hub-bergen",
+    f"$JS.API.CONSUMER.PAUSE.{STREAM}.hub-bergen",
+    f"$JS.API.CONSUMER.UNPIN.{STREAM}.hub-bergen",
+    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.hub-bergen",
     "$JS.API.META.LEADER.STEPDOWN",
     "$JS.API.SERVER.REMOVE",
     "$JS.API.ACCOUNT.PURGE.$G",
-    f"$JS.ACK.{STREAM}.hub.1.1.1.1.0",
-    f"$JS.FC.{STREAM}.hub.x",
+    f"$JS.ACK.{STREAM}.hub-bergen.1.1.1.1.0",
+    f"$JS.FC.{STREAM}.hub-bergen.x",
     "$JSC.R.x",
     "$KV.any.key",
     "$O.any.C.x",
@@ -119,7 +119,7 @@ EDGE_MAY_NOT_HEAR = (
     "$JS.>",
     "$JS.API.>",
     "$JS.ACK.>",
-    f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{STREAM}.hub",
+    f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{STREAM}.hub-bergen",
     "$SYS.>",
     "$SYS.ACCOUNT.*.CONNECT",
     "$SYS._INBOX.>",
@@ -190,7 +190,7 @@ async def test_a_reply_does_not_carry_an_edge_to_where_it_may_not_publish(new_se
         f"_INBOX.bergen.{TOKEN}",
         f"$JS.API.STREAM.PURGE.{STREAM}",
         f"$JS.API.STREAM.DELETE.{STREAM}",
-        f"$JS.API.CONSUMER.DELETE.{STREAM}.hub",
+        f"$JS.API.CONSUMER.DELETE.{STREAM}.hub-bergen",
     )
     taken: list[tuple[str, bytes]] = []
     all_taken = trio.Event()
@@ -207,7 +207,7 @@ async def test_a_reply_does_not_carry_an_edge_to_where_it_may_not_publish(new_se
         replies = Replies(hub, subjects.inbox_of(subjects.HUB))
         await nursery.start(replies.run)
         stream = JournalStream(hub, replies, take, servers=1)
-        nursery.start_soon(stream.run)
+        nursery.start_soon(stream.follow, "oslo")
         info = f"$JS.API.STREAM.INFO.{STREAM}"
         await stream.there.wait()
         before = json.loads((await replies.request(info, b"", within_s=30)).data)
