@@ -21,6 +21,7 @@ from stratum.difficulty import DIFF1, difficulty_from_log2
 from stratum.miners.channel import ROLLED_BITS, VERSION_MASK
 from stratum.miners.contracts import Refusal, Services
 from stratum.miners.extranonce import ExtranonceExhausted
+from stratum.miners.liveness import Due
 from stratum.miners.mining_session import Event, MiningSession
 from stratum.miners.owner import Owner
 from stratum.sv2 import messages
@@ -121,6 +122,11 @@ class ChannelSession(MiningSession):
         if wished_log2 is not None:
             self.assignment.want_difficulty(wished_log2)
         return None
+
+    def _help(self, due: Due | None, now_s: float) -> bytes:
+        """A channel is closed at the end of all help, and not in the middle of it: who hears of that opens
+        another one, and never says that it has left this one."""
+        return b"" if due is Due.RECONNECT else super()._help(due, now_s)
 
     # Shares
 

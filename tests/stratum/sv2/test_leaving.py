@@ -214,6 +214,28 @@ async def test_who_passes_another_prefix_over_comes_again_with_all_of_its_channe
         assert pool.server.connection_limits.sessions == 0
 
 
+async def test_a_channel_that_finds_nothing_valid_is_closed_when_that_is_said_and_not_before(
+    autojump_clock: MockClock,
+) -> None:
+    """Who heard of it a minute before, and opened another one, left the first to us for as long as its
+    connection was there, with its place and its extranonces."""
+    async with playing() as pool:
+        proxy = await pool.machine()
+        stays, wrong = await proxy.open("acme.c01.u1", least=4), await proxy.open("acme.c01.u2", least=4)
+        with trio.fail_after(300):
+            while wrong.closed is None:
+                share, _ = wrong.share()
+                await proxy.submit(wrong, share | {"job": 1})
+                await proxy.until("SubmitShares.Error", "CloseChannel")
+                await trio.sleep(2)
+        instead = await proxy.open("acme.c01.u2", least=4)
+        await pass_in_silence(autojump_clock, 60)
+        assert len(pool.server.board.connections) == 2
+        assert wrong.closed == "only invalid shares"
+        for channel in (stays, instead):
+            assert (await proxy.mine(channel))["count"] == 1
+
+
 async def test_a_proxy_whose_machines_are_switched_off_stays(autojump_clock: MockClock) -> None:
     """SRI's takes the end of its connection for a pool's failure, and goes to its next pool for good."""
     async with playing() as pool:
