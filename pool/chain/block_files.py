@@ -11,6 +11,7 @@ Everything blocks. Must not know: nodes, what a note says.
 import contextlib
 import os
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -117,6 +118,15 @@ def without_result(directory: Path, earlier: frozenset[str]) -> list[tuple[int, 
         if pending and hash_hex in earlier:
             found.append((int(height), hash_hex, path))
     return sorted(found)[:PENDING_BLOCKS_MAX]
+
+
+def count_by_parent(paths: Sequence[Path]) -> Counter[bytes]:
+    """How many of these blocks follow which one; not of what cannot be read."""
+    found = Counter[bytes]()
+    for path in paths:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            found[file.read(PARENT.stop)[PARENT]] += 1
+    return found
 
 
 def has_sibling(path: Path, parent: bytes) -> bool:

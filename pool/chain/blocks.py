@@ -27,6 +27,7 @@ from pool.chain.block_files import (
     SIBLING,
     block_and_note,
     blocks_directory,
+    count_by_parent,
     has_sibling,
     hashes_stored,
     packed_note,
@@ -230,10 +231,13 @@ class BlockSubmitter:
     async def resubmit_pending(self, earlier: frozenset[str]) -> tuple[BlockResult, ...]:
         """Submit what an earlier run left without a result, the lowest block first.
 
-        Of several on one parent that is the first that nodes take.
+        Of several on one parent that is the first that nodes have in their chain. They may have got one of
+        them already, and not have been heard: none of the others is to be preferred to it.
         """
         results, taken, siblings = [], set[bytes](), 0
-        for height, hash_hex, path in await trio.to_thread.run_sync(without_result, self.directory, earlier):
+        pending = await trio.to_thread.run_sync(without_result, self.directory, earlier)
+        of_parent = await trio.to_thread.run_sync(count_by_parent, [path for _, _, path in pending])
+        for height, hash_hex, path in pending:
             try:
                 data, _ = block_and_note(await trio.to_thread.run_sync(path.read_bytes))
                 block = Block(data)
@@ -245,8 +249,9 @@ class BlockSubmitter:
                 log.error("block_not_read", height=height, hash=hash_hex, reason=str(error))
                 continue
             log.warning("block_resubmitted", height=height, hash=hash_hex)
-            results.append(await self._submit(block, height, hash_hex, _File.of_earlier_run()))
-            if results[-1].state in KEPT:
+            alone = of_parent[block.parent] == 1
+            results.append(await self._submit(block, height, hash_hex, _File.of_earlier_run(), alone=alone))
+            if results[-1].state in _TAKEN:
                 taken.add(block.parent)
         if siblings:
             log.warning("siblings_not_submitted", blocks=siblings)
@@ -290,11 +295,13 @@ class BlockSubmitter:
         file.over.set()
         on_stored()
 
-    async def _submit(self, block: Block, height: int, hash_hex: str, file: "_File") -> BlockResult:
+    async def _submit(
+        self, block: Block, height: int, hash_hex: str, file: "_File", *, alone: bool = True
+    ) -> BlockResult:
         parent = block.parent
         if len(self._first) >= PARENTS_MAX and parent not in self._first:
             del self._first[next(iter(self._first))]
-        preferred = self._first.setdefault(parent, hash_hex) == hash_hex
+        preferred = self._first.setdefault(parent, hash_hex) == hash_hex and alone
         attempt = _Attempt(
             block.hex_pieces, height, hash_hex, self._tip_height, file.written, preferred=preferred
         )

@@ -224,3 +224,33 @@ async def test_a_block_found_while_the_node_is_away_is_submitted_at_the_next_sta
         (result,) = await chain.submitter.resubmit_pending(await chain.submitter.stored())
         assert result.state is SubmitState.ACCEPTED
         assert await chain.node.rpc.call("getbestblockhash") == hash_hex(solution)
+
+
+async def test_of_two_on_one_parent_the_one_that_the_node_has_is_the_one_that_is_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken when the pool was killed, and nobody had heard so. The other one comes first by its name,
+    and is no reason to turn the node off the block that the network has."""
+    preferred = []
+
+    async def notes(node: Node, hash_hex: str) -> None:
+        preferred.append(hash_hex)
+
+    monkeypatch.setattr(Node, "precious_block", notes)
+    directory = tmp_path / "pool" / "blocks"
+    directory.mkdir(parents=True)
+    async with regtest(tmp_path) as chain:
+        template = await chain.template()
+        pair = (solve(work_on(template, salt=salt)) for salt in (b"bootjob1", b"bootjob2"))
+        waits, taken = sorted(pair, key=hash_hex)
+        for it in (waits, taken):
+            path = directory / f"{template.height}-{hash_hex(it)}.blk"
+            path.write_bytes(assemble_block(it, template).whole)
+        await chain.node.rpc.call("submitblock", assemble_block(taken, template).whole.hex())
+        await chain.submitter.resubmit_pending(await chain.submitter.stored())
+        assert await chain.node.rpc.call("getbestblockhash") == hash_hex(taken)
+    assert {it.suffix: it.stem.partition("-")[2] for it in directory.iterdir()} == {
+        ".inconclusive": hash_hex(waits),
+        ".accepted": hash_hex(taken),
+    }
+    assert hash_hex(waits) not in preferred
