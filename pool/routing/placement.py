@@ -126,6 +126,9 @@ class Placement:
             wanted = admission.channel_of(worker, session.channel)
             if session.leaving or wanted is session.channel:
                 continue
+            full = not wanted.same_extranonces(session.channel) and wanted.extranonces.full(now_s)
+            if full and (session.channel in over or not admission.is_led_to(worker, session.channel)):
+                wanted = admission.own  # as who comes there: where it is may pay somebody else, or nobody
             if admission.is_own(wanted) and admission.own_closed is not None:
                 homeless.add(worker)
             elif wanted.paused or not (

@@ -434,6 +434,45 @@ async def test_who_finds_no_room_waits_and_is_moved_when_there_is(
             assert miner.assignment.leaving
 
 
+async def test_who_finds_no_room_after_a_change_of_terms_waits_on_own_work(
+    autojump_clock: MockClock,
+) -> None:
+    """Where it was pays the tenant by now, and so does the pool: for as long as there was no room."""
+    desk = PlacementDesk(OTHER_SHAPE)
+    async with routing(desk):
+        desk.follow(upstream(NORTH), upstream(SOUTH, "south"))
+        desk.mines_on("acme", NORTH)
+        desk.up(desk.north())
+        miner = desk.miner(subscribed=True)
+        assert is_on(miner, desk.north())
+        desk.mines_on("acme", SOUTH)
+        desk.south().channel.extranonces.capacity = 0
+        desk.up(desk.south())
+        await rounds()
+        assert miner.channel is desk.own
+        desk.jobs()
+        desk.south().channel.extranonces.capacity = 10
+        await rounds(int(MOVE_INTERVAL_S) + 6)
+        assert is_on(miner, desk.south())
+
+
+async def test_who_finds_no_room_after_an_order_waits_on_own_work(autojump_clock: MockClock) -> None:
+    """What it did where it was the buyer had for nothing."""
+    desk = PlacementDesk(OTHER_SHAPE)
+    async with routing(desk):
+        desk.follow(upstream(NORTH), orders=(order(7),))
+        desk.mines_on("acme", NORTH)
+        await desk.assign(**{"acme.c01.u1": 7})
+        desk.up(desk.order(7))
+        miner = desk.miner(subscribed=True)
+        assert is_on(miner, desk.order(7))
+        desk.north().channel.extranonces.capacity = 0
+        desk.up(desk.north())
+        desk.follow(upstream(NORTH))
+        await rounds()
+        assert miner.channel is desk.own
+
+
 # Who cannot be told
 
 
