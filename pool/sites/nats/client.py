@@ -46,7 +46,9 @@ UNSENT_BYTES_MAX: Final = 2 << 20  # then whoever publishes waits
 # site is read by a hundred questions. Whoever publishes without end, and is heard, has the thread that reads
 # it for himself, and the server drops who is behind.
 PASSED_ON_MAX: Final = 1_000
+PASSED_ON_BYTES: Final = 16 << 20  # a server knows no such bound: what it has sent by then comes as well
 PASSED_ON_S: Final = 2.5
+BESIDE_S: Final = 1.0  # that both subscriptions are there: what is being delivered to the one goes with it
 WORDS_CHARS_MAX: Final = 300
 URLS_MAX: Final = 16
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -430,14 +432,17 @@ class Client:
                 self._count(speaker)
 
     async def _subscribe(self, speaker: _Speaker, inflow: Inflow) -> None:
-        messages_max, count = PASSED_ON_MAX if inflow.bounded else 0, 0
+        messages_max, count, size, asked = PASSED_ON_MAX if inflow.bounded else 0, 0, 0, False
         next_s = time.monotonic() + PASSED_ON_S
 
         async def arrived(it: Any) -> None:
-            nonlocal count
-            count += 1
-            if count * 2 == messages_max:  # whoever says less than he may never finds nobody listening
+            nonlocal count, size, asked
+            before, count, size = size, count + 1, size + len(it.data)
+            if inflow.bounded and not asked and (count * 2 >= messages_max or size * 2 >= PASSED_ON_BYTES):
+                asked = True  # in time: whoever says less than he may never finds nobody listening
                 self._keep(self._subscribe_anew(speaker, inflow, next_s))
+            if inflow.bounded and before < PASSED_ON_BYTES <= size:
+                self._keep(speaker._send_unsubscribe(subscribed._id))
             status = (it.headers or {}).get("Status", "")
             self._arrived(inflow, Message(it.subject, it.data, it.reply, status))
 
@@ -455,6 +460,7 @@ class Client:
         await asyncio.sleep(max(0.0, at_s - time.monotonic()))
         if (before := self._inflows.get(inflow)) is not None:
             await self._subscribe(speaker, inflow)
+            await asyncio.sleep(BESIDE_S)
             with contextlib.suppress(Exception):
                 await before.drain()
 

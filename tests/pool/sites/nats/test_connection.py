@@ -277,6 +277,27 @@ async def test_who_publishes_without_end_is_passed_on_as_far_as_he_is_read(
         assert flooded.inflow.take() is None
 
 
+async def test_who_publishes_megabytes_is_passed_on_no_further(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PASSED_ON_BYTES", 1_000)
+    monkeypatch.setattr(client, "PASSED_ON_S", 3_600.0)
+    async with (
+        connected(nats_server, "hub", "oslo", "bergen") as (hub, oslo, bergen),
+        hub.subscribed("angara.hub.oslo.*", bounded=True) as flooded,
+        hub.subscribed("angara.hub.bergen.*", bounded=True) as others,
+    ):
+        for _ in range(10):
+            await oslo.publish("angara.hub.oslo.nothing", bytes(100))
+            await flooded.next()
+        await hub.flushed()
+        await oslo.publish("angara.hub.oslo.nothing", bytes(100))
+        await oslo.flushed()
+        await bergen.publish("angara.hub.bergen.plan", b"")
+        await others.next()
+        assert flooded.inflow.take() is None
+
+
 async def test_who_says_less_than_he_may_is_heard_always(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
