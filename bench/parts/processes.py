@@ -59,7 +59,7 @@ def section(result: dict[str, Any]) -> Section:
                 rows,
             ),
             "\nWhat limits it: a commit costs the same whatever is in it, and two processes with half of the "
-            "machines each make twice as many. What would lift it is in decision 014 of docs/decisions.",
+            "machines each make twice as many. What was tried is in decision 014 of docs/decisions.",
         ),
         {},
     )
