@@ -344,6 +344,8 @@ class Rounds:
             note_asked(connection, event.id, it.resent, now_s, more=0)
             machines = machines_of(connection, event.id) if added else _after(known.machines, made, it, now_s)
             drawn = self._drawn_of(event)
+            if replan:  # what is asked for now may be less than before
+                event = load_event(connection, event.id)
             event = _moved(connection, event, machines, mining(looks), now_s, drawn)
             step = last_step(connection, event.id)
         known.event, known.machines, known.step = event, machines, step

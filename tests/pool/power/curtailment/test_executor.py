@@ -102,6 +102,23 @@ async def test_who_lies_refuses_or_is_out_of_reach_is_made_up_for_within_the_ram
         assert "unreached" in words
 
 
+async def test_who_is_let_go_since_less_is_asked_for_leaves_the_target_met(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What it was a moment before is not met any more: the event was curtailing again until the next plan."""
+    stage = PowerStage(store, seed=1964723473)  # the site draws less from 455 s on, by some hundred watts
+    stage.site.lets(Nature.LIAR, range(4))
+    stage.site.lets(Nature.REFUSES, range(4, 6))
+    stage.site.lets(Nature.AWAY, range(6, 8))
+    stage.site.lets(Nature.SILENT, range(8, 10))
+    async with stage.running():
+        await stage.ask(target="limit", target_value=150_000, ramp_s=480)
+        await trio.sleep(700)
+    steps = [(state, words) for _, state, words in await stage.steps()]
+    assert ("waking", "not needed any more") in steps
+    assert ("curtailing", "not met any more") not in steps
+
+
 async def test_who_mines_again_is_asked_again_and_what_it_mined_is_no_time_off(
     stage: PowerStage, autojump_clock: trio.testing.MockClock
 ) -> None:
