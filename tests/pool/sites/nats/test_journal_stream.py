@@ -224,6 +224,45 @@ async def test_what_gathered_while_the_hub_was_away_is_taken_in_its_order(nats_s
     assert taken == said
 
 
+async def test_what_a_version_of_before_had_not_done_with_is_taken(nats_server: NatsServer) -> None:
+    """It had one consumer for all edges, `hub`, which was given three of these ten and stopped."""
+    said = [b"before %d" % number for number in range(10)]
+    taken, all_taken = list[bytes](), trio.Event()
+
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        if frames in said:
+            taken.append(frames)
+        if len(taken) == 10:
+            all_taken.set()
+
+    async with connected(nats_server, "hub", "oslo") as (hub, oslo), trio.open_nursery() as nursery:
+        replies = Replies(hub, subjects.inbox_of(subjects.HUB))
+        await nursery.start(replies.run)
+
+        async def asked(method: str, **config: str) -> bytes:
+            said = json.dumps({"stream_name": STREAM, "config": config}).encode() if config else b""
+            return (await replies.request(f"$JS.API.CONSUMER.{method}", said, within_s=5)).data
+
+        async with followed(hub, take, "oslo"):  # for the stream
+            pass
+        await asked(f"DELETE.{STREAM}.hub-oslo")
+        before = {"name": "hub", "durable_name": "hub", "deliver_policy": "new", "ack_policy": "explicit"}
+        await asked(f"CREATE.{STREAM}.hub", **before)
+        for frames in said:
+            await say(oslo, "oslo", frames)
+        await oslo.flushed()
+        place = f"{subjects.inbox_of(subjects.HUB)}.pull.before"
+        async with hub.subscribed(place) as given:
+            await hub.publish(f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.hub", b'{"batch": 3}', reply=place)
+            for _ in range(3):
+                await given.next()
+        async with followed(hub, take, "oslo"):
+            await all_taken.wait()
+        assert b"consumer not found" in await asked(f"INFO.{STREAM}.hub")
+        nursery.cancel_scope.cancel()
+    assert taken == said
+
+
 async def test_a_journal_that_is_not_taken_holds_up_no_other(nats_server: NatsServer) -> None:
     """Nor one that is published without end. A thousand messages that waited for their turn kept those of all
     others in the stream for a minute, and again."""
