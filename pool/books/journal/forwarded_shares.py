@@ -22,6 +22,7 @@ import msgspec
 
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.upstream_verdicts import UpstreamTally
+from pool.journal.records import Noted
 from stratum.tallies import Verdict, pack_tallies
 from stratum.upstream.shares import (
     UNANSWERED_BLOCKS_MAX,
@@ -54,6 +55,18 @@ class Forwarded(msgspec.Struct, frozen=True):
     difficulty_log2: int  # that the miner is credited at
     counted: bool  # by the engine: a block that was no accepted share; only the upstream's word is to come
     target: int  # what is a share to the upstream
+
+
+def forwarded(left: Noted) -> Forwarded:
+    """One that whoever wrote the journal before has left."""
+    return Forwarded(
+        key=left.key,
+        worker=left.worker,
+        epoch=left.epoch,
+        difficulty_log2=left.difficulty_log2,
+        counted=left.counted,
+        target=int.from_bytes(left.target, "big"),
+    )
 
 
 class SubmitChanges(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,13 @@ import trio
 
 from pool.books.journal import upstream_verdicts
 from pool.books.journal.credit_book import CreditBook, Credits
-from pool.books.journal.forwarded_shares import Forwarded, ForwardedShares, SubmitChanges, unanswered
+from pool.books.journal.forwarded_shares import (
+    Forwarded,
+    ForwardedShares,
+    SubmitChanges,
+    forwarded,
+    unanswered,
+)
 from pool.books.journal.prices import Prices
 from pool.books.journal.window import accepted_in
 from pool.fleet.registry import NewRows, Registry
@@ -99,7 +105,7 @@ class Journal:
         self._defined: set[int] = set()  # the same of rate numbers
         self._under_way_s: int | None = None  # nothing in the commit that is under way is dated before it
         journal_log.begin(beginning.behind, beginning.moment_s, beginning.accepted, taken=beginning.taken)
-        if left := [_forwarded(it) for it in beginning.left]:
+        if left := [forwarded(it) for it in beginning.left]:
             changes = unanswered(left)
             self._append(self._batch(changes.tallies, NewRows(), changes, (), (), b""))
             self._note_unfolded()
@@ -292,15 +298,4 @@ def _noted(share: Forwarded) -> Noted:
         difficulty_log2=share.difficulty_log2,
         counted=share.counted,
         target=share.target.to_bytes(32, "big"),
-    )
-
-
-def _forwarded(left: Noted) -> Forwarded:
-    return Forwarded(
-        key=left.key,
-        worker=left.worker,
-        epoch=left.epoch,
-        difficulty_log2=left.difficulty_log2,
-        counted=left.counted,
-        target=int.from_bytes(left.target, "big"),
     )

@@ -7,22 +7,21 @@ registry is read from them. Must not know: sessions, what runs when.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from payouts.book_time import latest_s
 from pool.books.journal.positions import Position, uid_of
 from pool.books.journal.schema import refused_credits, upstream_submits
 from pool.books.journal.taker import Taker
-from pool.books.journal.under_way import AT_SITES, count_unanswered
+from pool.books.journal.under_way import AT_SITES, count_unanswered, noted
 from pool.books.store import Store
 from pool.journal.beginning import Beginning
 from pool.journal.disk import Disk
 from pool.journal.log import JournalLog, writer_directories
-from pool.journal.records import Noted
 
 log = structlog.get_logger()
 
@@ -122,16 +121,5 @@ def beginning_in(connection: Connection, position: Position) -> Beginning:
         behind=position.at,
         moment_s=latest_s(connection),
         accepted=position.accepted,
-        left=tuple(_noted(row) for row in rows),
-    )
-
-
-def _noted(row: Row[Any]) -> Noted:
-    return Noted(
-        key=bytes.fromhex(row.key),
-        worker=row.worker_id,
-        epoch=row.epoch,
-        difficulty_log2=row.difficulty_log2,
-        counted=bool(row.counted),
-        target=bytes.fromhex(row.target),
+        left=tuple(noted(row) for row in rows),
     )

@@ -19,13 +19,14 @@ from sqlalchemy import Connection, Row, column, select, table
 
 from payouts.book_time import book_time
 from pool.books.journal.bookings import Bookings
-from pool.books.journal.forwarded_shares import Forwarded, unanswered
+from pool.books.journal.forwarded_shares import forwarded, unanswered
 from pool.books.journal.machine_rows import MachineRows
 from pool.books.journal.positions import position_of, write_position
 from pool.books.journal.rate_rows import RateRows
 from pool.books.journal.schema import upstream_submits
 from pool.books.journal.window import Answered, Part
 from pool.books.store import Store
+from pool.journal.records import Noted
 from stratum.tallies import RECORD
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ def count_unanswered(store: Store, now_s: int) -> None:
 
 
 def _count(connection: Connection, writer: str, rows: Sequence[Row[Any]], now_s: int) -> None:
-    changes = unanswered([_forwarded(it) for it in rows])
+    changes = unanswered([forwarded(noted(it)) for it in rows])
     now_s = book_time(connection, now_s)
     minute = now_s // 60
     parts = (
@@ -74,12 +75,13 @@ def _count(connection: Connection, writer: str, rows: Sequence[Row[Any]], now_s:
     log.warning("forwarded_shares_unanswered", shares=len(rows), writer=writer)
 
 
-def _forwarded(row: Row[Any]) -> Forwarded:
-    return Forwarded(
+def noted(row: Row[Any]) -> Noted:
+    """Of a row of upstream_submits."""
+    return Noted(
         key=bytes.fromhex(row.key),
         worker=row.worker_id,
         epoch=row.epoch,
         difficulty_log2=row.difficulty_log2,
         counted=bool(row.counted),
-        target=int(row.target, 16),
+        target=bytes.fromhex(row.target),
     )
