@@ -76,14 +76,18 @@ async def test_everything_is_proven_by_silence_and_restored_by_shares(
     assert [it.action for _, it in stage.site.asked].count(Action.PAUSE) == 100
 
 
-async def test_who_lies_refuses_or_is_out_of_reach_is_made_up_for_within_the_ramp(
-    stage: PowerStage, autojump_clock: trio.testing.MockClock
-) -> None:
-    # The least efficient are asked first: these are among them.
+def let_ten_fail(stage: PowerStage) -> None:
+    """The least efficient are asked first: these are among them."""
     stage.site.lets(Nature.LIAR, range(4))
     stage.site.lets(Nature.REFUSES, range(4, 6))
     stage.site.lets(Nature.AWAY, range(6, 8))
     stage.site.lets(Nature.SILENT, range(8, 10))
+
+
+async def test_who_lies_refuses_or_is_out_of_reach_is_made_up_for_within_the_ramp(
+    stage: PowerStage, autojump_clock: trio.testing.MockClock
+) -> None:
+    let_ten_fail(stage)
     async with stage.running() as running:
         await stage.ask(target="limit", target_value=150_000, ramp_s=480)
         await trio.sleep(480)
@@ -107,10 +111,7 @@ async def test_who_is_let_go_since_less_is_asked_for_leaves_the_target_met(
 ) -> None:
     """What it was a moment before is not met any more: the event was curtailing again until the next plan."""
     stage = PowerStage(store, seed=1964723473)  # the site draws less from 455 s on, by some hundred watts
-    stage.site.lets(Nature.LIAR, range(4))
-    stage.site.lets(Nature.REFUSES, range(4, 6))
-    stage.site.lets(Nature.AWAY, range(6, 8))
-    stage.site.lets(Nature.SILENT, range(8, 10))
+    let_ten_fail(stage)
     async with stage.running():
         await stage.ask(target="limit", target_value=150_000, ramp_s=480)
         await trio.sleep(700)
