@@ -7,8 +7,9 @@ books.
 A question says where it wants its answer. It gets one nowhere but where its edge may be answered, else
 whoever asks would speak with the rights of who answers.
 
-Invariants: ANSWERING_MAX questions are answered at once, and QUESTIONS_PER_S in the long run: more are not
-read. A question waits ANSWER_S at most. Nothing that the other end sends raises here, or fills a log.
+Invariants: a question is answered once, however often it comes; ANSWERING_MAX are at once, and
+QUESTIONS_PER_S in the long run: more are not read. A question waits ANSWER_S at most. Nothing that the other
+end sends raises here, or fills a log.
 Must not know: what is asked.
 """
 
@@ -39,6 +40,9 @@ QUESTIONS_PER_S: Final = 100.0  # an edge asks some a minute; chunks of what it 
 BURST: Final = 400.0
 WAITING_MESSAGES_MAX: Final = 400
 WAITING_BYTES_MAX: Final = 8 << 20  # of questions; chunks come as answers
+# A question comes twice while its subject is subscribed to anew (pool.sites.nats.client), and whoever is let
+# begin twice is refused with the first answer.
+REMEMBERED_MAX: Final = WAITING_MESSAGES_MAX
 # In the log, of what cannot be answered: whoever asks such things without end would fill a disk, 100 lines a
 # second of which some have a traceback.
 LINES: Final = 100
@@ -126,6 +130,7 @@ class Line:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled. `replies` and the connection run beside it."""
         allowance, since_s = BURST, trio.current_time()
+        heard: dict[tuple[str, str], None] = {}
         async with (
             self._connection.subscribed(
                 self._asked_at,
@@ -138,6 +143,11 @@ class Line:
             task_status.started()
             while True:
                 message = await messages.next()
+                if (question := (message.subject, message.reply)) in heard:
+                    continue
+                heard[question] = None
+                if len(heard) > REMEMBERED_MAX:
+                    del heard[next(iter(heard))]
                 now_s = trio.current_time()
                 allowance = min(BURST, allowance + (now_s - since_s) * QUESTIONS_PER_S) - 1
                 since_s = now_s

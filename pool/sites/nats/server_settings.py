@@ -29,7 +29,7 @@ PAYLOAD_BYTES_MAX: Final = 8 << 20
 STORE_BYTES_MAX: Final = 20 << 30  # the stream's 16 GiB, and what a file has beyond them
 UNREAD_BYTES_MAX: Final = 64 << 20  # of a client that does not read, before it is dropped
 CONNECTIONS_MAX: Final = 1_000  # 256 edges, each while an old connection of it is not yet known to be dead
-SUBSCRIPTIONS_MAX: Final = 2_000  # of one connection: the hub has two an edge
+SUBSCRIPTIONS_MAX: Final = 2_000  # of one connection: the hub has four an edge, and three twice at times
 # What a power cut takes is asked for again from the journals; a sync for each message would slow all of them.
 SYNC_INTERVAL: Final = "10s"
 WRITE_DEADLINE: Final = "60s"  # 8 MB over a line of a megabit

@@ -8,7 +8,7 @@ import trio
 from structlog.testing import capture_logs
 
 from pool.questions import AnsweredWithError, asking
-from pool.sites.nats import subjects
+from pool.sites.nats import client, subjects
 from pool.sites.nats.connection import Connection, Subscribed
 from pool.sites.nats.contents import CHUNK_BYTES, READING_MAX, Kept, Shelf
 from pool.sites.nats.line import LINES
@@ -66,6 +66,23 @@ async def test_either_end_asks_the_other(nats_server: NatsServer) -> None:
                     await weather.celsius("Atlantis")
                 with pytest.raises(AnsweredWithError, match="nobody answers tides here"):
                     await asks.line.ask("tides", b"")
+
+
+async def test_a_question_that_comes_twice_is_answered_once(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As each does in the second that the hub subscribes to an edge's anew: one that was let begin twice by
+    it had the first epoch, which was over, and ended with all of its miners."""
+    monkeypatch.setattr(client, "PASSED_ON_MAX", 20)
+    monkeypatch.setattr(client, "PASSED_ON_S", 0.0)
+    async with connected(nats_server, "hub", "oslo") as (hub, edge):
+        hub_end, edge_end, station = HubEnd(hub, "oslo"), EdgeEnd(edge, "oslo"), Station()
+        async with running(hub_end, edge_end):
+            hub_end.line.answer(Weather, station)
+            weather: Weather = asking(edge_end.line, Weather)
+            for _ in range(100):
+                assert await weather.celsius("Oslo") == 4
+    assert station.asked == 100
 
 
 async def test_what_is_nested_without_end_is_refused_and_the_next_is_answered(
