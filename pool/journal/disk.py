@@ -3,9 +3,13 @@
 Must not know: what is written.
 """
 
+import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
+
+CROWDED: Final = frozenset({errno.EMFILE, errno.ENFILE})  # no descriptor is left: others have them all
 
 
 class Disk:

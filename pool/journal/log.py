@@ -11,7 +11,6 @@ only behind what the books have. Everything blocks, one call at a time.
 Must not know: databases, what a batch says.
 """
 
-import errno
 import fcntl
 import os
 import secrets
@@ -22,7 +21,7 @@ from typing import Final
 import structlog
 
 from pool.data_dir import paths_in
-from pool.journal.disk import Disk
+from pool.journal.disk import CROWDED, Disk
 from pool.journal.frames import Place, framed, frames_behind
 from pool.journal.records import VERSION, Opening, packed
 from pool.journal.segments import Walk, gone_with, segment_path, segments
@@ -31,9 +30,8 @@ log = structlog.get_logger()
 
 WRITER_BYTES: Final = 16
 # A quarter of an hour of the built-out site, or half a minute of what the engine can judge.
-SEGMENT_BYTES: Final = 64 << 20
 # A file may have half as much more while no descriptor is left for the next one.
-CROWDED: Final = frozenset({errno.EMFILE, errno.ENFILE})
+SEGMENT_BYTES: Final = 64 << 20
 # That the books have not taken: eighteen hours of the built-out site. Then no share is acknowledged any more.
 UNTAKEN_BYTES_MAX: Final = 4 << 30
 # That they have taken, for books that are put back from a backup: five hours of the built-out site.

@@ -2,20 +2,21 @@
 the other has all of it.
 
 Both are alike at a start (`pool.journal.alike`). A second disk that fails while a pool runs is told, and gone
-on without until the next start: it is there so that less is lost, and not so that more stands still.
+on without until the next start: it is there so that less is lost, and not so that more stands still. Where no
+descriptor is left for its next file no disk is broken: there is none for that of the first one either.
 
 Blocks. Must not know: what a record says.
 """
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
-from pool.journal.disk import Disk
+from pool.journal.disk import CROWDED, Disk
 
 log = structlog.get_logger()
 
@@ -33,7 +34,11 @@ class TwoDisks(Disk):
 
     def create(self, path: Path) -> int:
         descriptor = super().create(path)
-        self._open(descriptor, lambda there: super(TwoDisks, self).create(there), path)
+        try:
+            self._open(descriptor, lambda there: super(TwoDisks, self).create(there), path)
+        except OSError:
+            super().remove(path)
+            raise
         return descriptor
 
     def reopen(self, path: Path, size: int) -> int:
@@ -89,13 +94,20 @@ class TwoDisks(Disk):
                 if self.failed is None:
                     self._others[descriptor] = open_there(there)
 
-        self._there(opened, path)
+        try:
+            self._there(opened, path, passing=CROWDED)
+        except OSError:
+            super().close(descriptor)
+            raise
 
-    def _there(self, work: Callable[[Path], object], path: Path) -> None:
+    def _there(self, work: Callable[[Path], object], path: Path, *, passing: Set[int] = frozenset()) -> None:
+        """Raises OSError for what passes."""
         if self.failed is None:
             try:
                 work(self._beside(path))
             except OSError as error:
+                if error.errno in passing:
+                    raise
                 self._fail(error)
 
     def _also(self, work: Callable[[int], object], descriptor: int) -> None:

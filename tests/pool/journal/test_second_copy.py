@@ -1,5 +1,6 @@
 """A journal on two disks: whichever is lost, the other has every record that was acknowledged."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -129,6 +130,34 @@ def test_a_second_disk_that_fails_is_told_once_and_gone_on_without(
     site.start()  # the disk is another one
     assert site.log.at.number == at.number + 1
     assert site.copies[0] == site.copies[1]
+
+
+def test_a_second_disk_for_whose_file_no_descriptor_is_left_is_not_gone_on_without(
+    site: TwoDiskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd of strangers has them all but one: the first disk's next file had it, and there was no second
+    copy any more until the next start."""
+    site.write(2)
+    create = Disk.create
+
+    def but_one(disk: Disk, path: Path) -> int:
+        if path.is_relative_to(site.second):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return create(disk, path)
+
+    with monkeypatch.context() as crowded, capture_logs() as logs:
+        crowded.setattr(Disk, "create", but_one)
+        site.write(1)
+        assert [it["event"] for it in logs] == ["journal_file_waits"]
+        assert site.copies[0] == site.copies[1]
+    files = len(site.copies[0])
+    at = site.write(1)
+    assert site.disk.failed is None
+    assert site.copies[0] == site.copies[1]
+    assert len(site.copies[0]) == files + 1
+    site.log.close()
+    site.start()
+    assert site.log.at.number == at.number + 1
 
 
 def test_what_the_first_disk_does_not_take_is_not_acknowledged(
