@@ -276,7 +276,6 @@ class Rounds:
             for number, (after_s, workers) in enumerate(it.batches)
             for worker in workers
         ]
-        _take_over(connection, [chosen[worker] for worker in it.workers], event.id, now_s)
         values = {
             "watts_before": it.before_watts,
             "watts_asked": it.asked_watts,
@@ -286,6 +285,7 @@ class Rounds:
             add_machines(connection, event.id, rows, "would be asked", now_s, state)
             words = f"dry run, nothing was sent: {words}"
             return move_event(connection, event, EventState.OVER, words, now_s, **values)
+        _take_over(connection, [chosen[worker] for worker in it.workers], event.id, now_s)
         event = move_event(connection, event, EventState.CURTAILING, words, now_s, **values)
         add_machines(connection, event.id, rows, "chosen", now_s)
         self._besides[event.id] = other

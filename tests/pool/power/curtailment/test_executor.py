@@ -236,6 +236,26 @@ async def test_a_dry_run_is_no_curtailment_in_the_books_whoever_said_that_it_is_
         assert list(ToldBooks().ended(connection, stage.now_s)) == []
 
 
+async def test_a_dry_run_takes_no_machine_from_an_event_that_is_about_to_restore_it(
+    stage: PowerStage, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were that event's no more, and nobody else's: off until their pause was over, and in
+    tenants' statements as on."""
+    monkeypatch.setattr(course, "RESTORE_BATCH", 20)
+    async with stage.running():
+        await stage.ask(until_s=stage.now_s + 900)
+        await trio.sleep(920)
+        assert await stage.states() == {"waking": 20, "confirmed": 80}
+        await stage.ask("what if", dry_run=True)
+        await trio.sleep(10)
+        what_if = await stage.event(2)
+        assert (what_if.state, what_if.dry_run) == (EventState.OVER, True)
+        assert len(await stage.machines(2)) == 80, "who are to come back, it would ask"
+        await trio.sleep(1_500)
+        assert await stage.states() == {"restored": 100}
+        assert stage.site.off() == 0
+
+
 async def test_a_limit_that_is_another_one_in_mid_event_is_planned_for(
     stage: PowerStage, autojump_clock: trio.testing.MockClock
 ) -> None:
