@@ -18,8 +18,9 @@ import trio
 from payouts.divisions import Header
 from payouts.rates import Scheme
 from pool.books.found_blocks import BlockNote, packed_note, unpacked_note
+from pool.chain.block_files import noted
 from pool.chain.block_queue import BlockQueue
-from pool.chain.blocks import BlockResult, BlockSubmitter, log_found
+from pool.chain.blocks import BlockResult, BlockSubmitter, assemble_block, log_found
 from pool.chain.templates import Template
 from pool.hub import FoundBlock, Hub
 from pool.journal.records import Machine
@@ -119,9 +120,7 @@ class BlockSubmission:
             if (event := self._storing.get(solution.job.work.prevhash_internal)) is not None:
                 event.set()
 
-        finder = self._found_by(solution.worker)
-        note = packed_note(BlockNote(self._process, finder, self._scheme(solution, finder)))
-        return await self._submitter.submit(solution, note, stored)
+        return await self._submitter.submit(solution, self._note(solution), stored)
 
     async def _book(self) -> None:
         async for solution, result in self._submitted:
@@ -134,9 +133,19 @@ class BlockSubmission:
                     solo=payout_of(solution),
                     scheme=self._scheme(solution, finder),
                     header=Header(solution.job.work.nbits, solution.ntime),
+                    content=b"" if result.stored else self._content(solution),
                 )
             )
             self._on_block(result)
+
+    def _content(self, solution: Solution) -> bytes:
+        template = solution.job.work.origin
+        assert isinstance(template, Template)
+        return noted(assemble_block(solution, template).whole, self._note(solution))
+
+    def _note(self, solution: Solution) -> bytes:
+        finder = self._found_by(solution.worker)
+        return packed_note(BlockNote(self._process, finder, self._scheme(solution, finder)))
 
     def _scheme(self, solution: Solution, finder: Machine | None) -> Scheme | None:
         """How the shares of its job are paid."""

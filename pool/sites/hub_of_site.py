@@ -94,10 +94,15 @@ class HubOfSite:
             log.warning("signet_not_asked", reason=str(error))
 
     async def record_block(self, found: FoundBlock) -> None:
-        """As it is in its file, whose name has no result where the disk was slow or failed to sync it."""
+        """As it is in its file, whose name has no result where the disk failed to take that; and where that
+        failed to take the block, which a node has, as it was to be there."""
         result = found.result
-        suffixes = (*TAKEN, PENDING) if result.state in KEPT else TAKEN
-        await self._tell_file(f"{result.height}-{result.hash_hex}", suffixes)
+        if result.state not in KEPT:
+            return
+        if found.content:
+            await self._tell(found.content)
+        else:
+            await self._tell_file(f"{result.height}-{result.hash_hex}", (*TAKEN, PENDING))
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
@@ -123,8 +128,10 @@ class HubOfSite:
 
     async def _tell_file(self, name: str, suffixes: Sequence[str]) -> None:
         content = await trio.to_thread.run_sync(_read, self._blocks, f"{name}.*", suffixes)
-        if content is None:
-            return  # no node has taken it
+        if content is not None:  # else no node has taken it
+            await self._tell(content)
+
+    async def _tell(self, content: bytes) -> None:
         block, packed = block_and_note(content)
         note = unpacked_note(packed)
         finder, scheme = (None, None) if note is None else (note.finder, note.scheme)

@@ -10,14 +10,21 @@ import pytest
 import trio
 import trio.testing
 
+import pool.chain.blocks
 from payouts.divisions import Header
 from payouts.rates import BlockFees, Scheme
+from pool.block_submission import BlockSubmission
 from pool.books.found_blocks import BlockNote, packed_note
-from pool.chain.block_files import noted
-from pool.chain.blocks import BlockResult, SubmitState
+from pool.chain.block_files import blocks_directory, noted
+from pool.chain.blocks import BlockResult, BlockSubmitter, SubmitState, assemble_block
+from pool.chain.node_set import NodeSet
+from pool.chain.templates import parse_template
 from pool.hub import FoundBlock, HubAway, Plan
 from pool.journal.records import Machine
 from pool.sites.hub_of_site import DELIVERS_ALONE_S, HubOfSite
+from tests.fakes.bitcoinds import FakeBitcoind, template_result
+from tests.fakes.disks import disk_full
+from tests.histories.solving import solve, work_on
 from tests.pool.sites.test_routes_of_site import order
 
 MACHINE = Machine(
@@ -95,6 +102,39 @@ async def test_a_block_that_a_node_took_is_told_at_once_though_the_disk_was_too_
     )
     await site.record_block(found)
     assert hub.told == ([(5, b"block", None, None)] if told else [])
+
+
+@pytest.mark.parametrize(("verdict", "told"), [(None, True), ("inconclusive", True), ("bad-prevblk", False)])
+async def test_a_block_that_the_disk_does_not_take_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str | None, told: bool
+) -> None:
+    """It is in the chain, and pays; without a file it was in no books, for good."""
+
+    def full(*_: object) -> None:
+        raise disk_full()
+
+    monkeypatch.setattr(pool.chain.blocks, "write_durably", full)
+    hub, fake, over = HubThatHearsOfBlocks(), FakeBitcoind(), trio.Event()
+    fake.verdicts = [verdict]
+    nodes = NodeSet([fake.config], chain="regtest", transport=lambda _: fake)
+    asked: Any = hub
+    submission = BlockSubmission(
+        BlockSubmitter(nodes.nodes, tmp_path, tip_height=lambda: 100),
+        HubOfSite(asked, Plan({}, {}), epoch=lambda: 5, blocks=blocks_directory(tmp_path)),
+        finder=lambda _: MACHINE.unit,
+        found_by=lambda _: MACHINE,
+        paid_by=lambda *_: Scheme.PPLNS2,
+        on_block=lambda _: over.set(),
+    )
+    template = parse_template(template_result())
+    solution = solve(work_on(template))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(submission.run)
+        submission.on_solution(solution)
+        await over.wait()
+        nursery.cancel_scope.cancel()
+    whole = assemble_block(solution, template).whole
+    assert hub.told == ([(5, whole, MACHINE, Scheme.PPLNS2)] if told else [])
 
 
 async def test_a_block_that_the_disk_does_not_tell_of_is_not_passed_over(
