@@ -8,6 +8,7 @@ Must not know: what blocks pay, who found them.
 """
 
 from binascii import hexlify
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -72,16 +73,13 @@ class HeardBlocks:
         """Its blocks, until cancelled."""
         await self._blocks.hear(edge)
 
-    async def _submit(self, block: bytes) -> bool:
-        """Whether it was new to one of them, or nobody knows since none answers."""
-        verdicts: list[str | None] = []
+    async def _submit(self, block: bytes, answered: Callable[[bool], None]) -> None:
         async with trio.open_nursery() as nursery:
             for node in self._nodes.nodes:
-                nursery.start_soon(_give, node, hexlify(block), verdicts)
-        return not verdicts or any(it in NEW for it in verdicts)
+                nursery.start_soon(_give, node, hexlify(block), answered)
 
 
-async def _give(node: Node, digits: bytes, verdicts: list[str | None]) -> None:
+async def _give(node: Node, digits: bytes, answered: Callable[[bool], None]) -> None:
     for pause_s in TRIES_S:
         await trio.sleep(pause_s)
         try:
@@ -90,5 +88,5 @@ async def _give(node: Node, digits: bytes, verdicts: list[str | None]) -> None:
             log.warning("heard_block_not_given", node=node.name, reason=str(error))
         else:
             log.info("heard_block_given", node=node.name, verdict=verdict or "accepted")
-            verdicts.append(verdict)
+            answered(verdict in NEW)
             return

@@ -46,15 +46,16 @@ INFLOW_BYTES_MAX: Final = 64 << 20
 
 
 class Blocks:
-    """`name` is an edge's, or the hub's. `submit` gives a block to our nodes, and says whether it was new to
-    them; `easiest_target` is the easiest that a block of now can have, or None where nobody knows."""
+    """`name` is an edge's, or the hub's. `submit` gives a block to our nodes, and says of each that answers
+    whether it was new to it; `easiest_target` is the easiest that a block of now can have, or None where
+    nobody knows."""
 
     def __init__(
         self,
         connection: Connection,
         name: str,
         *,
-        submit: Callable[[bytes], Awaitable[bool]],
+        submit: Callable[[bytes, Callable[[bool], None]], Awaitable[None]],
         easiest_target: Callable[[], int | None],
     ) -> None:
         self._connection, self._name = connection, name
@@ -165,10 +166,20 @@ class Blocks:
         return self._allowances[sender].take()
 
     async def _give(self, sender: str, block: bytes) -> None:
+        """A hub tells it when it was new to the first node, whatever the others do; also where none answers:
+        then nobody knows."""
+        answers: list[bool] = []
+
+        def answered(new: bool) -> None:
+            if new and True not in answers and self._name == subjects.HUB:
+                self.tell(block)
+            answers.append(new)
+
         try:
             with trio.move_on_after(SUBMIT_S):
-                if await self._submit(block) and self._name == subjects.HUB:
-                    self.tell(block)
+                await self._submit(block, answered)
+            if not answers:
+                answered(True)
         except Exception:
             log.error("block_not_submitted", edge=sender, exc_info=True)
         finally:

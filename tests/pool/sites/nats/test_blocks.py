@@ -1,6 +1,6 @@
 """A found block is told to all by the hub, and reaches nobody's nodes but with proof of work."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -36,13 +36,13 @@ class Nodes:
         self.takes = True  # as one that it had not
         self._news = trio.Event()
 
-    async def submit(self, raw: bytes) -> bool:
+    async def submit(self, raw: bytes, answered: Callable[[bool], None]) -> None:
         self.given.append(raw)
         self._news.set()
         self._news = trio.Event()
         if self.silent:
             await trio.sleep_forever()
-        return self.takes
+        answered(self.takes)
 
     async def until(self, raw: bytes) -> None:
         while raw not in self.given:
