@@ -210,6 +210,12 @@ class Lease:
         who = f"the pool that is process {os.getpid()} on {socket.gethostname()}"
         self._epoch = self._count_up(connection, max(epoch, int(time.time()) - 1), who)
 
+    def fence(self, connection: Connection) -> None:
+        """Whoever had the lease, and has not noticed that it is lost, writes no more: the book is of another
+        version from here on."""
+        epoch = connection.execute(select(book.c.lease_epoch)).scalar_one()
+        self._count_up(connection, epoch, f"an upgrade by process {os.getpid()} on {socket.gethostname()}")
+
     def borrow(self, epoch: int) -> None:
         """Write beside the pool that has the lease and told us its epoch."""
         self._epoch = epoch

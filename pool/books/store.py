@@ -108,7 +108,8 @@ class Store:
             yield connection
 
     def acquire_lease(self) -> None:
-        """Be the book's writer until `release_lease`, or the end of the process. Raises LeaseHeld."""
+        """Be the book's writer until `release_lease`, or the end of the process. Raises LeaseHeld, and
+        StoreError where the book is of another version by now."""
         if self._lease is None or self._lease.epoch is not None:
             return
         try:
@@ -118,6 +119,7 @@ class Store:
                 raise LeaseHeld(held_by(connection)) from None
         try:
             with self._writing() as connection:
+                check_revision(revision_of(connection))  # it may have been upgraded while we waited
                 self._lease.acquire(connection)
         except BaseException:
             self._lease.release()
@@ -330,13 +332,16 @@ def _upgrade(engine: Engine) -> str | None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    lock = _lock(engine)
     with translated(), Store(engine).write() as connection:
-        if not _lock(engine).free(connection):
+        if not lock.free(connection):
             raise LeaseHeld("a pool writes to the database: stop it, then it can be upgraded")
         before = revision_of(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         after = revision_of(connection)
+        if before not in (None, after):
+            Lease(lock).fence(connection)
     if before != after:
         log.info("store_upgraded", before=before, after=after)
     return after

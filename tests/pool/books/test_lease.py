@@ -16,11 +16,14 @@ from typing import cast
 import psycopg
 import pytest
 import trio
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import Connection, NullPool, create_engine, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 import pool.books.lease
 import pool.books.lease_watch
+import pool.books.store
 import pool.main
 from payouts.schemas.book import book
 from payouts.schemas.money import containers, journal_writers, workers
@@ -29,8 +32,20 @@ from pool.admin.desk import Desk
 from pool.admin.fleet.tenants import TenantAdd, TenantList
 from pool.admin.server import serve_admin
 from pool.books.journal.journal import JournalFailed
-from pool.books.lease import KEEPALIVE, LEASE_LOCK, FileLock, Kept, LeaseHeld, LeaseLost, Lock, ServerLock
-from pool.books.store import Store, open_store, upgrade
+from pool.books.lease import (
+    KEEPALIVE,
+    LEASE_LOCK,
+    FileLock,
+    Kept,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Lock,
+    ServerLock,
+)
+from pool.books.migrations.revisions import NEWEST
+from pool.books.standby import await_lease
+from pool.books.store import Store, StoreError, open_engine, open_store, upgrade
 from pool.chain.nodes import NodeConfig
 from pool.data_dir import admin_socket, database_url
 from pool.fleet.registry import ContainerRecord, NewRows, WorkerRecord
@@ -41,6 +56,7 @@ from tests.stages.two_pools import settings
 from tests.stages.waiting import until
 
 PROCESS_S_MAX = 120  # a safety net
+BEFORE = f"{int(NEWEST) - 1:04}"  # a schema
 NODE = NodeConfig(name="nowhere", url="http://127.0.0.1:1", user="u", password="p")
 
 
@@ -165,6 +181,55 @@ def test_a_lease_that_was_lost_is_taken_back_where_nobody_has_written_since(data
         write(one, "one")
         with pytest.raises(LeaseHeld):
             write(other, "other")
+
+
+@contextmanager
+def book_of_before(databases: Databases) -> Iterator[str]:
+    """That the next upgrade changes."""
+    with databases.fresh_url(upgraded=False) as url:
+        config = Config()
+        config.set_main_option("script_location", str(pool.books.store.MIGRATIONS))
+        with closing(Store(open_engine(url))) as store, store.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, BEFORE)
+        yield url
+
+
+def test_a_pool_of_the_version_of_before_that_lost_its_lease_never_writes_to_an_upgraded_book(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could stop it: its line to the database was cut."""
+    with book_of_before(databases) as url:
+        monkeypatch.setattr(pool.books.store, "NEWEST", BEFORE)
+        engine = open_engine(url)
+        with closing(Store(engine, Lease(lock_of(url)))) as former:
+            former.acquire_lease()
+            write(former, "former")
+            cut_off(databases, url)
+            monkeypatch.undo()
+            upgrade(url)
+            with pytest.raises(LeaseLost, match="an upgrade by process"):
+                former.keep_lease()
+            with pytest.raises(LeaseLost):
+                write(former, "late")
+            assert writers(former) == ["former"]
+
+
+async def test_a_hub_of_the_version_of_before_that_waits_does_not_begin_with_an_upgraded_book(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with book_of_before(databases) as url:
+        monkeypatch.setattr(pool.books.store, "NEWEST", BEFORE)
+        engine = open_engine(url)
+        with closing(Store(engine, Lease(lock_of(url)))) as standby:
+            monkeypatch.undo()
+            upgrade(url)
+            monkeypatch.setattr(pool.books.store, "NEWEST", BEFORE)
+            with pytest.raises(StoreError, match="the database has schema"):
+                await await_lease(standby)
+            monkeypatch.undo()
+            with closing(open_store(url)) as of_now:
+                of_now.acquire_lease()
 
 
 def test_a_lock_that_our_own_cut_session_still_has_is_waited_for(
