@@ -39,7 +39,7 @@ from pool.fleet.registry import (
 from pool.hub import Begin, Hub
 from pool.journal.beginning import Forgotten
 from pool.journal.frames import Place
-from pool.journal.inbox import Want
+from pool.journal.inbox import InboxUnusable, Want
 from pool.journal.records import Machine
 from pool.journal.segments import Walk
 from pool.link import LinkClosed
@@ -55,7 +55,7 @@ from pool.sites.nats import subjects
 from pool.sites.nats.client import ConnectionState
 from pool.sites.nats.connection import Connection
 from pool.sites.nats.contents import Shelf
-from pool.sites.nats.journal_stream import JournalStream
+from pool.sites.nats.journal_stream import JournalStream, TakenLater
 from pool.sites.nats.line import HubEpoch, Line
 from pool.sites.nats.replies import Replies
 from pool.sites.questions import (
@@ -337,7 +337,10 @@ class Sites:
     # Journals
 
     async def _take(self, edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
-        await self.remote.take(edge, epoch, frames, at_s)
+        try:
+            await self.remote.take(edge, epoch, frames, at_s)
+        except InboxUnusable as error:
+            raise TakenLater from error
 
     def _opened(self, remote: RemoteEdge) -> None:
         """One that the books take from here on."""

@@ -249,13 +249,19 @@ class RemoteEdges:
     async def take(self, name: str, epoch: int, data: bytes, at_s: float | None) -> None:
         """As `receive`, of what comes by itself: somebody who is not the edge now is not answered, and what
         is missing is asked for. It was said at that moment, by the clock of whoever carries it; None: before
-        we could tell the edge anything, or that is not known, and so it is no sign of life."""
+        we could tell the edge anything, or that is not known, and so it is no sign of life. Raises
+        InboxUnusable where it has no place here now: whoever carries it is to keep it."""
         said_s = None if at_s is None else int(min(at_s, self._wall_clock()))
         try:
+            if name in self._unopened:
+                raise InboxUnusable(self._unopened[name][1])
             received = await self._receive(name, epoch, data, said_s)
+            unwritten = self._of(name, epoch).unwritten
         except EdgeRefused as error:
             log.info("journal_message_refused", edge=name, reason=str(error))
             return
+        if unwritten is not None:
+            raise InboxUnusable(unwritten)
         if received.want is not None:
             await self._line.send_again(name, epoch, received.want)
 

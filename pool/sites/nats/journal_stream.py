@@ -3,7 +3,7 @@
 The stream is a pipe and no store: what is in it may go at any moment, whole or in part, and is published
 again. It is made where it is not there, and so is its consumer. A message is acknowledged to JetStream
 when it was taken; one that was not comes again, DELIVERIES_MAX times, and then is what the hub asks the
-edge for.
+edge for. One that cannot be taken yet is waited with, and all behind it stay where they are.
 
 When a message was stored says JetStream, and nobody else. One that was stored while we did not listen is
 handed on without: whoever published it was alone then, for nobody was here to tell it anything, and may be
@@ -68,7 +68,12 @@ _NO_CONSUMER: Final = 10014
 _DECODER: Final = msgspec.msgpack.Decoder(Published)
 
 # An edge's name, its epoch, frames, and when they were stored; None: before we listened, or that is not said.
+# Raises TakenLater.
 Take = Callable[[str, int, bytes, float | None], Awaitable[None]]
+
+
+class TakenLater(Exception):
+    """By whoever takes: what it is given has no place now, and may have one later."""
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -225,14 +230,19 @@ class JournalStream:
         else:
             at_s = _stored_at_s(message.reply)
             try:
-                await self._take(
-                    edge, published.epoch, published.frames, None if at_s is None or at_s < since_s else at_s
-                )
+                await self._until_taken(edge, published, None if at_s is None or at_s < since_s else at_s)
             except Exception:
                 log.error("journal_message_failed", edge=edge, exc_info=True)
                 return
         await self._acknowledge(message)
         await trio.sleep(1 / MESSAGES_PER_S)
+
+    async def _until_taken(self, edge: str, published: Published, at_s: float | None) -> None:
+        while True:
+            try:
+                return await self._take(edge, published.epoch, published.frames, at_s)
+            except TakenLater:
+                await trio.sleep(AGAIN_S)
 
     async def _acknowledge(self, message: Message) -> None:
         """To JetStream, which sends it again where that is lost."""

@@ -1,6 +1,7 @@
 """Edges at other sites, in the books of one hub: each share once, whatever becomes of what carries it, and
 one edge that is wrong holds up nobody else."""
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -305,6 +306,34 @@ async def test_an_edge_whose_copy_cannot_be_kept_waits_and_the_others_are_taken(
     await hub.folding.fold()
     assert hub.shares() == {"acme.c01.u1": 3, "acme.c02.u1": 2}
     assert {it.waits for it in hub.edges.standing()} == {None}
+
+
+@pytest.mark.sqlite_suffices
+@pytest.mark.parametrize("what", ["the disk is full", "the copy cannot be opened"])
+async def test_what_has_no_place_here_now_is_left_with_who_carries_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The edge may have lost its disk by when there is one."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    frames, place = b"".join(site.frames()), hub.home / "inbox" / NORTH
+    with monkeypatch.context() as now:
+        if what == "the disk is full":
+            now.setattr(DiskInMemory, "free_bytes", lambda disk, path: 0)
+        else:
+            shutil.rmtree(place)
+            place.write_bytes(b"no directory")
+            await hub.start()
+        for _ in range(2):
+            with pytest.raises(InboxUnusable):
+                await hub.edges.take(NORTH, granted.epoch, frames, None)
+    if place.is_file():
+        place.unlink()
+        await hub.edges.changed()
+    await hub.edges.take(NORTH, granted.epoch, frames, None)
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}
 
 
 @pytest.mark.sqlite_suffices

@@ -14,7 +14,7 @@ import trio
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message
 from pool.sites.nats.connection import Connection
-from pool.sites.nats.journal_stream import JournalStream, Take
+from pool.sites.nats.journal_stream import JournalStream, Take, TakenLater
 from pool.sites.nats.publisher import Published
 from pool.sites.nats.replies import Replies
 from tests.fixtures.nats_servers import Keys, NatsServer
@@ -261,6 +261,29 @@ async def test_what_a_version_of_before_had_not_done_with_is_taken(nats_server: 
         assert b"consumer not found" in await asked(f"INFO.{STREAM}.hub")
         nursery.cancel_scope.cancel()
     assert taken == said
+
+
+async def test_what_has_no_place_at_the_hub_yet_is_waited_with_and_all_behind_it(
+    nats_server: NatsServer,
+) -> None:
+    """As long as its disk is full. It was done with, and lost where the edge's disk was lost meanwhile."""
+    said = [b"when there is room %d" % number for number in range(10)]
+    taken, tries, all_taken = list[bytes](), 0, trio.Event()
+
+    async def take(edge: str, epoch: int, frames: bytes, at_s: float | None) -> None:
+        nonlocal tries
+        tries += 1
+        if tries in (1, 2, 7, 8):
+            raise TakenLater
+        taken.append(frames)
+        if frames == said[-1]:
+            all_taken.set()
+
+    async with connected(nats_server, "hub", "oslo") as (hub, oslo), followed(hub, take, "oslo"):
+        for frames in said:
+            await say(oslo, "oslo", frames)
+        await all_taken.wait()
+    assert [it for it in taken if it in said] == said
 
 
 async def test_a_journal_that_is_not_taken_holds_up_no_other(nats_server: NatsServer) -> None:
