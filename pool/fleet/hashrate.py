@@ -1,10 +1,11 @@
 """Live hashrate and share counts, of every worker and of all that workers add up to.
 
 Averages decay exponentially (1 min, 5 min, 1 h, 24 h) and are corrected for the time since the worker was
-first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson). They are for eyes
-and for the allocator: floats, not stored. What is paid, and exact windows, come from the journal. A machine
-hashes whether or not an upstream takes its shares, so those that were good to us count as hashrate; accepted
-are only those that somebody took.
+first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson): since the start
+where it was known then, else since its first good shares, which say no more than that it is here. They are
+for eyes and for the allocator: floats, not stored. What is paid, and exact windows, come from the journal. A
+machine hashes whether or not an upstream takes its shares, so those that were good to us count as hashrate;
+accepted are only those that somebody took.
 
 Arrays by worker number; a sum over 22,400 workers is a few vector operations. Must not know: the database.
 """
@@ -147,13 +148,15 @@ class HashrateBook:
         self._averages = np.zeros((0, len(WINDOWS_S)))
         self._counts = np.zeros((0, len(COUNTS)), dtype=np.int64)
         self._container_of = np.zeros(0, dtype=np.intp)  # 0: nobody has asked yet
-        self._since_s = np.zeros(0)  # first heard of, for the correction
+        self._since_s = np.zeros(0)  # first seen, for the correction; inf: not yet
         self._last_s = np.zeros(0)  # when the last good share came; -inf: never
         self._made_s = np.zeros(0)  # when the newest good share was made
         self._rejected = np.zeros(0)  # work of REJECTED_S that was good for nothing, H/s
         self._share_hashes = np.zeros(0)  # what a good share of it was worth lately
         self._known = np.zeros(0, dtype=np.intp)  # all workers, of the registry's generation
         self._known_of = -1
+        known = self._workers()
+        self._since_s[known] = now_s
 
     def add(self, tallies: bytes, now_s: float, age_s: float = 0.0) -> None:
         """A committed batch; its shares were made so long ago."""
@@ -171,7 +174,7 @@ class HashrateBook:
         made_s, self._pending_made_s = self._pending_made_s, []
         self._updated_s = now_s
         records = np.frombuffer(b"".join(pending), dtype=RECORD)
-        self._make_room(int(records["worker"].max(initial=0)), now_s - elapsed_s)
+        self._make_room(int(records["worker"].max(initial=0)))
         worker, shares = records["worker"].astype(np.intp), records["count"].astype(np.int64)
         column, good = COLUMN_OF_VERDICT[records["verdict"]], _IS_MINED[records["verdict"]]
         np.add.at(self._counts.reshape(-1), worker * len(COUNTS) + column, shares)
@@ -186,6 +189,8 @@ class HashrateBook:
         count = np.bincount(mined, count_mined, self._room)
         np.divide(hashes, count, out=self._share_hashes, where=count > 0)
         bad = np.bincount(worker[~good], shares[~good], self._room)
+        came = mined[np.isinf(self._since_s[mined])]
+        self._since_s[came], hashes[came], bad[came] = now_s, 0.0, 0.0
         kept = np.exp(-elapsed_s / REJECTED_S)
         self._rejected *= kept
         self._rejected += bad * self._share_hashes * ((1 - kept) / elapsed_s)
@@ -193,7 +198,7 @@ class HashrateBook:
         self._averages *= keep
         self._averages += np.outer(hashes, (1 - keep) / elapsed_s)
 
-    def _make_room(self, worker_max: int, since_s: float) -> None:
+    def _make_room(self, worker_max: int) -> None:
         if worker_max < self._room:
             return
         more = worker_max + GROWTH - self._room
@@ -201,7 +206,7 @@ class HashrateBook:
         self._averages = np.vstack((self._averages, np.zeros((more, len(WINDOWS_S)))))
         self._counts = np.vstack((self._counts, np.zeros((more, len(COUNTS)), dtype=np.int64)))
         self._container_of = np.concatenate((self._container_of, np.zeros(more, dtype=np.intp)))
-        self._since_s = np.concatenate((self._since_s, np.full(more, since_s)))
+        self._since_s = np.concatenate((self._since_s, np.full(more, np.inf)))
         self._rejected = np.concatenate((self._rejected, np.zeros(more)))
         self._share_hashes = np.concatenate((self._share_hashes, np.zeros(more)))
         self._last_s = np.concatenate((self._last_s, np.full(more, -np.inf)))
@@ -225,7 +230,7 @@ class HashrateBook:
         One entry for every number up to the highest known, and up to GROWTH more; zero, and infinite, for a
         machine that has not mined since the start, and for a number that is nobody's.
         """
-        self._make_room(max(self._registry.workers, default=0), now_s)
+        self._make_room(max(self._registry.workers, default=0))
         rates = self.rates_hps(now_s)
         ages_s = np.maximum(now_s - self._last_s, 0.0)
         return rates[:, WINDOWS_S.index(300)].copy(), rates[:, WINDOWS_S.index(3600)].copy(), ages_s
@@ -233,7 +238,7 @@ class HashrateBook:
     def made_ages_s(self, now_s: float) -> Floats:
         """By worker number as in `machines`: how long ago its newest good share was made, as far as whoever
         brings it says. What comes late is old."""
-        self._make_room(max(self._registry.workers, default=0), now_s)
+        self._make_room(max(self._registry.workers, default=0))
         self.update(now_s)
         ages_s: Floats = np.maximum(now_s - self._made_s, 0.0)
         return ages_s
@@ -241,7 +246,7 @@ class HashrateBook:
     def rejected_hps(self, now_s: float) -> Floats:
         """By worker number as in `machines`: the average of 5 min of work that came and was good for nothing,
         corrected likewise."""
-        self._make_room(max(self._registry.workers, default=0), now_s)
+        self._make_room(max(self._registry.workers, default=0))
         self.update(now_s)
         age_s = np.maximum(now_s - self._since_s, 1.0)
         corrected: Floats = self._rejected / -np.expm1(-age_s / REJECTED_S)
@@ -254,7 +259,7 @@ class HashrateBook:
         """
         if now_s - self._updated_s > 2 * UPDATE_S:
             self.update(now_s)
-        self._make_room(int(numbers.max(initial=0)), self._updated_s)
+        self._make_room(int(numbers.max(initial=0)))
         seen_s = np.maximum(self._updated_s - self._since_s[numbers], 1.0)
         return MachineLooks(
             rates_hps=self._averages[numbers] / -np.expm1(-seen_s[:, None] / np.array(WINDOWS_S)),
@@ -265,7 +270,7 @@ class HashrateBook:
 
     def share_hashes(self, numbers: Ints) -> Floats:
         """What a good share of each of these workers stood for lately, in hashes; 0 where there was none."""
-        self._make_room(int(numbers.max(initial=0)), self._updated_s)
+        self._make_room(int(numbers.max(initial=0)))
         worth: Floats = self._share_hashes[numbers]
         return worth
 
@@ -343,7 +348,7 @@ class HashrateBook:
         if self._known_of != self._registry.generation:
             numbers, self._known_of = self._registry.workers, self._registry.generation
             self._known = np.fromiter(numbers, dtype=np.intp, count=len(numbers))
-            self._make_room(int(self._known.max(initial=0)), self._updated_s)
+            self._make_room(int(self._known.max(initial=0)))
         return self._known
 
     def _grouped_by(self, group_of: Callable[[ContainerRecord], int], now_s: float) -> HashrateTable:
@@ -371,7 +376,7 @@ class HashrateBook:
         groups: Ints,
         now_s: float,
     ) -> HashrateTable:
-        self._make_room(int(ids.max(initial=0)), now_s)
+        self._make_room(int(ids.max(initial=0)))
         rates = self._corrected(ids, now_s)
         counts = self._counts[ids]
         offline = now_s - self._last_s[ids] > OFFLINE_S

@@ -49,6 +49,30 @@ def test_every_window_shows_the_true_rate_from_the_first_minute_on(minutes: int)
     assert rates == pytest.approx([HASHES_A_SHARE / 6] * len(WINDOWS_S), rel=0.06)
 
 
+@pytest.mark.simulation
+@pytest.mark.parametrize("minutes", [1, 5, 60, 240])
+@pytest.mark.parametrize("after_h", [0, 10])
+def test_a_machine_that_comes_while_the_pool_runs_shows_its_rate_from_its_first_minute_on(
+    minutes: int, after_h: int
+) -> None:
+    fleet = registry(4)
+    book = HashrateBook(fleet, 0.0)
+    begun_s = after_h * 3600
+    book.update(begun_s + 1.0)
+    admission = fleet.admit("acme.c9.new", "", ConnectionFrom())
+    assert isinstance(admission, Admitted)
+    fleet.prove(admission.worker)
+    for now_s in range(begun_s + 6, begun_s + minutes * 60 + 1, 6):
+        book.add(tally(admission.worker), float(now_s))
+    now_s = begun_s + minutes * 60.0
+    expected = pytest.approx([HASHES_A_SHARE / 6] * len(WINDOWS_S), rel=0.06)
+    assert book.by_worker(now_s)[admission.worker].rates_hps == expected
+    look = book.look(np.array([admission.worker]), now_s)
+    assert look.rates_hps[0].tolist() == expected
+    container = fleet.workers[admission.worker].container_id
+    assert book.look_at_containers(now_s)[container].rate_hps == pytest.approx(HASHES_A_SHARE / 6, rel=0.06)
+
+
 def test_a_look_at_containers_has_what_their_table_has() -> None:
     book = HashrateBook(registry(9), 0.0)
     steady(book, 900)
