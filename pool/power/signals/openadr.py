@@ -1,9 +1,10 @@
 """A grid that speaks OpenADR 2.0b: its events are asked for here, and it is told what becomes of them.
 
 A message of the VTN has all events that it has for this pool: one that is not in it any more, or is
-cancelled, is restored. One that is asked for is opted in to when it is in the books, and one that goes beyond
-the bounds is opted out of. A VTN that is gone, or says what is nothing, changes nothing: what it asked for
-ends at its own time.
+cancelled, is restored. It is said once: where a conversation broke, or not all was done of what was said in
+it, the next one begins with the question for all of them. One that is asked for is opted in to when it is in
+the books, and one that goes beyond the bounds is opted out of. A VTN that is gone, or says what is nothing,
+changes nothing: what it asked for ends at its own time.
 
 openleadr is read when a pool has such a grid, and not before. Must not know: what is said on the wire.
 """
@@ -43,6 +44,7 @@ class Openadr:
         self._settings, self._intake = settings, intake
         self._longest_s, self._shed_watts = longest_s, shed_watts
         self._ven: Ven | None = None
+        self._anew = True  # not all is done of what it said
         self._reported_s = -REPORT_S
 
     async def run(self) -> None:
@@ -82,8 +84,10 @@ class Openadr:
             from pool.power.signals.openadr_ven import Ven  # a second, and a library for XML
 
             self._ven = Ven(self._settings, self._shed_watts)
-        for message in self._ven.ask():
+        anew, self._anew = self._anew, True
+        for message in self._ven.ask(anew=anew):
             self._answer(self._ven, message)
+        self._anew = False
         self._intake.heard(SOURCE)
         if now_s - self._reported_s >= REPORT_S:
             self._reported_s = now_s

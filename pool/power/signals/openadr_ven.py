@@ -137,9 +137,9 @@ class Ven:
         asked = self._client.poll_frequency
         return 0.0 if asked is None else float(asked.total_seconds())
 
-    def ask(self) -> list[Distributed]:
-        """Whatever it has to say. Raises NotTalked."""
-        return self._run(self._ask())
+    def ask(self, *, anew: bool) -> list[Distributed]:
+        """Whatever it has to say: what is new, or all of it. Raises NotTalked."""
+        return self._run(self._ask(anew))
 
     def tell(self, of: Distributed, heard: Sequence[Heard]) -> None:
         """What becomes of its events. Raises NotTalked."""
@@ -199,10 +199,12 @@ class Ven:
             auto_decompress=False,
         )
 
-    async def _ask(self) -> list[Distributed]:
+    async def _ask(self, anew: bool) -> list[Distributed]:
         found: list[Distributed] = []
         if not self._registered:
             await self._register()
+            anew = True
+        if anew:
             kind, message = self._said(await self._client.request_event())
             self._keep(found, kind, message)
         for _ in range(MESSAGES_MAX):

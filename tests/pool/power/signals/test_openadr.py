@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
+from sqlalchemy.exc import OperationalError
 
 from pool.books.store import Store
 from pool.power.curtailment import asking
@@ -98,6 +99,54 @@ def test_a_grid_that_is_gone_changes_nothing_and_what_it_asked_for_ends_at_its_o
     assert pool.told() == [("event-1", "planned", "share", HOUR_S)]
     assert pool.source(SOURCE).silent_s(pool.events.now_s) == SILENT_S + 1
     assert "connect" in pool.source(SOURCE).refused.lower()
+
+
+@pytest.mark.parametrize(
+    "lost", ["the books are away", "the grid hangs up", "the grid hangs up on the answer"]
+)
+def test_what_a_grid_said_in_a_conversation_that_broke_is_heard_in_the_next_one(
+    books: Store, vtn: Vtn, lost: str
+) -> None:
+    """It said so once: to whoever asks again it has nothing new to say."""
+    pool = Pool(books, vtn.settings())
+    vtn.add("event-1", 2.0, int(time.time()) + 600, HOUR_S)
+    pool.ask()
+    vtn.cancel("event-1")
+    vtn.add("event-2", 3.0, int(time.time()) + 900, HOUR_S)
+    with pytest.MonkeyPatch.context() as patch:
+        if lost == "the books are away":
+            patch.setattr(asking, "standing", _away)
+        else:
+            _hang_up(patch, pool.openadr, answering=lost == "the grid hangs up on the answer")
+        pool.ask()
+    assert pool.source(SOURCE).refused
+    pool.ask()
+    assert pool.told() == [
+        ("event-1", "cancelled", "share", HOUR_S),
+        ("event-2", "planned", "everything", HOUR_S),
+    ]
+    assert vtn.opted[-1] == ("event-2", "optIn")
+
+
+def _away(*_: object) -> NoReturn:
+    raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+
+def _hang_up(patch: pytest.MonkeyPatch, openadr: Openadr, *, answering: bool) -> None:
+    """On the question behind the one that is answered with the events, or on what becomes of those."""
+    assert openadr._ven is not None
+    client = openadr._ven._client
+    asked = client._perform_request
+    left = [2]
+
+    async def perform(service: str, message: Any) -> Any:
+        if service == "OadrPoll":
+            left[0] -= 1
+        if (service == "EiEvent") if answering else (service == "OadrPoll" and left[0] == 0):
+            raise ConnectionResetError
+        return await asked(service, message)
+
+    patch.setattr(client, "_perform_request", perform)
 
 
 @pytest.mark.parametrize("wrong", ["signed by another", "of another authority", "a client without one"])
