@@ -140,7 +140,7 @@ class EdgeSite:
             JournalReader(self._directory, lambda: begun.log.at.number),
             epoch=lambda: self._membership.epoch,
             wanted=lambda: served.wanted(),
-            send_long=self._send_long,
+            send=self._send,
             away=(HubAway, AnsweredWithError, EdgeRefused),
         )
         served = Served(
@@ -177,7 +177,7 @@ class EdgeSite:
                 with trio.CancelScope(shield=True):
                     await edge.commit_last()
 
-    async def _send_long(self, frames: bytes) -> None:
+    async def _send(self, frames: bytes) -> None:
         await self._hub.send(self._membership.epoch, frames)
 
     async def _mind_hangups(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -85,7 +85,7 @@ class SiteHub(Protocol):
         """It lives, and is so far; it had heard of the hub of that epoch before that. Raises EdgeRefused."""
 
     async def send(self, epoch: int, frames: bytes) -> Received:
-        """Frames that are too long for a message. Raises EdgeRefused."""
+        """Frames that are too long for a message, or do not come by one. Raises EdgeRefused."""
 
     async def unbooked(self, epoch: int, hashes: Sequence[str]) -> list[str]:
         """Those blocks that the books do not have."""

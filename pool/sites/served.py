@@ -65,6 +65,7 @@ class Served:
         self._asking = trio.Lock()  # each that is let begin ends the one before
         self._refreshed_s = trio.current_time()
         self._have = -1  # what the hub had at the last look
+        self._stands = False  # and the same as at the one before, while it wants more
         self._away_since_s: float | None = None
         self._held: str | None = None
 
@@ -133,9 +134,10 @@ class Served:
         if received.held is not None and received.held != self._held:
             log.error("journal_held_at_hub", reason=received.held)
         self._held = received.held
-        if received.want is not None and received.have.number == self._have:
-            self._publisher.send_again(received.want)  # it is not under way, either
-        self._have = received.have.number
+        stands = received.want is not None and received.have.number == self._have
+        if received.want is not None and stands:  # it is not under way, either
+            self._publisher.send_again(received.want, directly=self._stands)
+        self._have, self._stands = received.have.number, stands
         refresh_due = trio.current_time() - self._refreshed_s >= REFRESH_S
         if refresh_due or heard.changes != self._membership.changes:
             await self._refresh(await self._membership.everything())

@@ -94,6 +94,7 @@ class NatsThatForgets:
     def __init__(self, network: Network, chance: Dice) -> None:
         self.weather = Weather()
         self.up = True
+        self.stores = True  # else their disk was full once: until they are started anew nothing is stored
         self.sent: dict[str, list[Sent]] = {}
         self.apart: set[frozenset[str]] = set()  # hosts that hear nothing of each other
         self.cut_off: set[str] = set()  # hosts that reach no server, and are told so
@@ -140,6 +141,7 @@ class NatsThatForgets:
     def forget(self) -> None:
         """All stores are empty, of servers that are started anew."""
         self._stream, self._there, self._pulls = [], False, []
+        self.stores = True
         self._consumers.clear()
         self.cut()
 
@@ -205,7 +207,7 @@ class NatsThatForgets:
     def _store(self, subject: str, data: bytes) -> None:
         edge = subject.removeprefix("angara.journal.")
         self.sent.setdefault(edge, []).append(Sent(trio.current_time(), data))
-        if self._there:
+        if self._there and self.stores:
             self._stored += 1
             self._stream.append(_Stored(subject, data, self._stored, int(time.time() * 10**9)))
             self._serve()

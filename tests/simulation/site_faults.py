@@ -145,6 +145,10 @@ class SiteFaults(Faults):
     def stores_are_emptied(self) -> None:
         self._world.nats.forget()
 
+    def disk_of_the_servers_is_full(self) -> None:
+        """They say so to nobody, and store nothing for good."""
+        self._world.nats.stores = False
+
     def servers_are_away(self) -> Undo:
         nats = self._world.nats
         nats.up = False

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.ground import Outcome
+from tests.simulation.site_faults import SiteFaults
 from tests.simulation.sites_world import play_sites
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,6 +39,15 @@ def played(seed: int) -> Outcome:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_books_have_what_the_miners_of_all_sites_were_told(seed: int) -> None:
     outcome = played(seed)
+    assert outcome.clean, again(outcome)
+    assert outcome.acknowledged > 0
+
+
+@pytest.mark.simulation
+def test_a_disk_of_the_servers_that_was_full_once_keeps_nothing_out_of_the_books() -> None:
+    """NATS 2.15 stores nothing behind an error of its disk, until somebody starts it anew, and says so to
+    nobody: the books stood still."""
+    outcome = play_sites(0, kinds=((SiteFaults.disk_of_the_servers_is_full, 1),))
     assert outcome.clean, again(outcome)
     assert outcome.acknowledged > 0
 

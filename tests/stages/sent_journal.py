@@ -76,11 +76,11 @@ class Sent:
             JournalReader(self.log.directory, lambda: self.log.at.number),
             epoch=lambda: 7,
             wanted=self._wanted,
-            send_long=self._send_long,
+            send=self._send,
             away=(ConnectionError,),
         )
 
-    async def _send_long(self, frames: bytes) -> None:
+    async def _send(self, frames: bytes) -> None:
         await self.copy.take("oslo", 7, frames, None)
 
     def append(self, count: int, size: int = 200) -> None:
