@@ -7,7 +7,8 @@ together.
 With extension 0x0002 the shares of an extended channel name their worker: by its whole name, or by what
 stands behind the last dot of it, which is then of the same tenant and container as the channel's own.
 
-Invariants: as of every session; a name that a share brings is asked for once, and so many names at most.
+Invariants: as of every session; of names that shares bring so many are asked for at most, and each once, or
+until it may mine.
 Must not know: frames, sockets, whose turn it is.
 """
 
@@ -63,7 +64,8 @@ class ChannelSession(MiningSession):
         super().__init__(services, owner, now_s, language)
         self.language = language
         self._name = b""
-        self._names: dict[bytes, bytes] = {}  # that shares brought; nothing for one that may not mine
+        # That shares brought: what each is known by; nothing where it may not mine, None where it may later.
+        self._names: dict[bytes, bytes | None] = {}
         self._judged_at: deque[int] = deque()  # of the shares that are not answered yet
 
     @property
@@ -153,21 +155,22 @@ class ChannelSession(MiningSession):
     def _named(self, worker: bytes) -> bytes:
         """The name that its worker is known by; nothing where it may not mine."""
         name = self._names.get(worker)
-        if name is None:
-            name = self._meet(worker) if len(self._names) < WORKERS_PER_SESSION_MAX else b""
-            if len(self._names) < WORKERS_PER_SESSION_MAX:
-                self._names[worker] = name
-        return name
+        if name is None and (worker in self._names or len(self._names) < WORKERS_PER_SESSION_MAX):
+            name = self._names[worker] = self._meet(worker)
+        return name or b""
 
-    def _meet(self, worker: bytes) -> bytes:
+    def _meet(self, worker: bytes) -> bytes | None:
         try:
             text = worker.decode()
         except UnicodeDecodeError:
             return b""
         own, _, _ = self._name.decode().rpartition(".")
         name = text if "." in text or not own else f"{own}.{text}"
-        if not name.isprintable() or isinstance(self._admit(name, self._agent), Refusal):
+        if not name.isprintable():
             return b""
+        admitted = self._admit(name, self._agent)
+        if isinstance(admitted, Refusal):
+            return None if admitted.passes else b""
         return name.encode()
 
     def answered(self, replies: bytes, channel_id: int) -> bytes:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from stratum._engine import WORKERS_PER_SESSION_MAX
 from stratum.miners.connection import RECV_BYTES
+from stratum.miners.contracts import Refusal
 from stratum.miners.switchboard import BoardLimits
 from stratum.miners.turns.connection_limits import ConnectionBounds, Place, Standing
 from stratum.miners.turns.turns import Waiting
@@ -130,12 +131,19 @@ async def test_who_guesses_names_is_dropped_and_a_proxy_with_channels_is_not() -
         assert pool.server.board.dropped["refused too often"] == 1
 
 
-async def test_names_that_shares_bring_are_asked_for_so_many_times_and_no_more() -> None:
-    """Else who has one channel could fill the pool with names, at the price of a share each."""
+@pytest.mark.parametrize("later", [False, True])
+async def test_names_that_shares_bring_are_asked_for_so_many_times_and_no_more(later: bool) -> None:
+    """Else who has one channel could fill the pool with names, at the price of a share each. So it is with
+    names that may mine `later`, when a node answers."""
     async with playing() as pool:
         machine = await pool.machine()
         await machine.extend(2)
         channel = await machine.open("acme.c01.proxy", least=4)
+        if later:
+            pool.server.admission.refusal = Refusal("no bitcoin node answers", passes=True)
+            for count in range(WORKERS_PER_SESSION_MAX + 20):
+                assert (await machine.mine(channel, worker=f"u{count}"))["code"] == "unknown-user"
+            pool.server.admission.refusal = None
         for count in range(WORKERS_PER_SESSION_MAX + 20):
             said = await machine.mine(channel, worker=f"u{count}")
             assert ("count" in said) == (count < WORKERS_PER_SESSION_MAX - 1), count

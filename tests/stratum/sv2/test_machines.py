@@ -9,6 +9,7 @@ import pytest
 from stratum.difficulty import target_from_difficulty_log2
 from stratum.job import Job
 from stratum.miners.channel import Channel
+from stratum.miners.contracts import Refusal
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
 from stratum.sv2.authority import Credentials
@@ -199,6 +200,22 @@ async def test_the_workers_of_a_proxy_are_counted_apart() -> None:
         numbers = pool.server.admission.numbers
         assert counted[numbers["acme.c01.u7"]] == 2
         assert numbers["acme.c01.proxy"] not in counted
+
+
+async def test_a_worker_that_came_while_no_node_answered_mines_when_one_does() -> None:
+    """Its channel mines on for an upstream. Who was refused then was for as long as the channel was there."""
+    async with playing() as pool:
+        machine, admission = await pool.machine(), pool.server.admission
+        await machine.extend(2)
+        channel = await machine.open("acme.c01.proxy", least=4)
+        admission.refusal = Refusal("no bitcoin node answers", passes=True)
+        for _ in range(2):
+            assert (await machine.mine(channel, worker="u7"))["code"] == "unknown-user"
+        admission.refusal = None
+        for worker in ("u7", "u8"):
+            assert (await machine.mine(channel, worker=worker))["count"] == 1
+        admission.refusal = Refusal("no bitcoin node answers", passes=True)
+        assert (await machine.mine(channel, worker="u7"))["count"] == 1, "who was let in stays"
 
 
 async def test_without_the_extension_a_name_in_a_share_is_passed_over() -> None:
