@@ -247,7 +247,8 @@ class Rounds:
     def _expect(self, event: Event, looks: Looks, now_s: int) -> None:
         """Which machines it is likely to ask: orders are delivered without them from now on."""
         made_at_s = min(self._expected.get(event.id, (0, frozenset()))[0], now_s)
-        if now_s < event.from_s - LEAD_S or now_s - made_at_s < HOLDING_REPLAN_S or event.dry_run:
+        dry_run = self._dry_run or event.dry_run
+        if dry_run or now_s < event.from_s - LEAD_S or now_s - made_at_s < HOLDING_REPLAN_S:
             return
         with self._store.read() as connection:
             it, _ = planned(connection, event, looks, now_s)

@@ -236,6 +236,22 @@ async def test_a_dry_run_is_no_curtailment_in_the_books_whoever_said_that_it_is_
         assert list(ToldBooks().ended(connection, stage.now_s)) == []
 
 
+async def test_no_order_goes_without_machines_for_a_dry_run_whoever_said_that_it_is_one(
+    stage: PowerStage, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Those that it would ask left orders a quarter of an hour before, which buyers were not delivered."""
+    running = stage.curtailment(dry_run=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(running.run)
+        await stage.ask(from_s=stage.now_s + 600, until_s=stage.now_s + 2_400)
+        for _ in range(20):
+            await trio.sleep(60)
+            assert running.leaving == frozenset()
+        nursery.cancel_scope.cancel()
+    event = await stage.event()
+    assert (event.state, event.dry_run) == (EventState.OVER, True)
+
+
 async def test_a_dry_run_takes_no_machine_from_an_event_that_is_about_to_restore_it(
     stage: PowerStage, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
