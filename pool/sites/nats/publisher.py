@@ -6,7 +6,8 @@ have one put among another's messages. What the server has read (it answers a pi
 message; what the hub has, it says itself. After each cut, and where the hub found something missing, this
 begins again behind that. What comes twice by it is once at the hub. And where nothing comes to it by the
 stream, as from servers whose disk was full once, which store nothing any more until somebody starts them
-anew, and say so to nobody, the hub is given the journal itself for a while.
+anew, and say so to nobody, the hub is given the journal itself as well for a while. What it has no place
+for the servers have, where they can.
 
 Messages have no name that JetStream would tell doubles by (`Nats-Msg-Id`): what it lost of those that it
 knows, or gave up delivering, it would take for a double when it is sent again; and another edge could use
@@ -46,8 +47,8 @@ TOLD_AGAIN_S: Final = 600.0  # behind the last time that it was not published
 
 
 NOT_DELIVERED: Final = (
-    "what is published does not come to the hub, which is given it without the stream: see that the NATS"
-    " servers' disks have room, and start those anew that had none"
+    "what is published does not come to the hub, or it has no place for it: see that its disk has room, and"
+    " those of the NATS servers, and start servers anew that had none"
 )
 
 
@@ -142,12 +143,12 @@ class Publisher:
             long = len(frames.data) > RECORD_BYTES_MAX
             if long:
                 log.info("journal_record_long", number=frames.first, bytes=len(frames.data))
-            if long or directly:
-                await self._send(frames.data)
             else:
                 data = _ENCODER.encode(Published(self._epoch(), frames.data))
                 await self._connection.publish(self._subject, data)
                 await self._connection.flushed()
+            if long or directly:
+                await self._send(frames.data)
             await trio.sleep(len(frames.data) / RATE_BYTES_S)
             behind, whole_file = frames.last.number, False
             self.state = PublisherState(number=behind)

@@ -1,0 +1,87 @@
+"""What becomes of a journal whose stream brings nothing to the hub."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+import trio.testing
+
+from pool.journal.frames import Place
+from pool.journal.log import JournalLog, writer_directories
+from pool.journal.records import Batch, packed
+from pool.sites.journal_reader import JournalReader
+from pool.sites.nats.client import ConnectionState
+from pool.sites.nats.publisher import DIRECTLY_S, Published, Publisher
+from tests.stages.sent_journal import Want
+
+PUBLISHED = msgspec.msgpack.Decoder(Published)
+
+
+class Servers:
+    """That read all, whatever becomes of it."""
+
+    def __init__(self) -> None:
+        self.state = ConnectionState(connected=True, connections=1)
+        self.read: list[bytes] = []
+
+    async def connected(self) -> int:
+        return 1
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        self.read.append(PUBLISHED.decode(data).frames)
+
+    async def flushed(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_what_does_not_come_is_given_to_the_hub_itself_and_to_the_servers_as_well(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Of a hub whose disk is full they keep it: the edge's own disk may be lost."""
+    journal = JournalLog(writer_directories(tmp_path, 1)[0], "ab" * 16)
+    journal.begin(Place(), 5, 0)
+    servers, given = Servers(), list[bytes]()
+    connection: Any = servers
+
+    async def send(frames: bytes) -> None:
+        given.append(frames)
+
+    async def wanted() -> Want:
+        return Want(0)
+
+    publisher = Publisher(
+        connection,
+        "oslo",
+        JournalReader(journal.directory, lambda: journal.at.number),
+        epoch=lambda: 7,
+        wanted=wanted,
+        send=send,
+        away=(),
+    )
+
+    async def write() -> bytes:
+        journal.append(packed(Batch(moment_s=5, accepted=0, tallies=bytes(200))), 5, 0)
+        await trio.sleep(2.0)
+        return servers.read[-1]
+
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publisher.run)
+            await write()
+            assert given == []
+            publisher.send_again(Want(0), directly=True)
+            await trio.sleep(2.0)
+            assert given == servers.read[-1:]
+            published = await write()
+            assert given[-1] == published
+            await trio.sleep(DIRECTLY_S)
+            published = await write()
+            assert given[-1] != published, "they may be well again"
+            publisher.send_again(Want(0), directly=True)
+            await trio.sleep(2.0)
+            assert given[-1] == servers.read[-1]
+            nursery.cancel_scope.cancel()
+    journal.close()
+    assert [it["event"] for it in logs] == ["journal_not_delivered"], "an operator is told once"
