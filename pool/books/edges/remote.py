@@ -169,7 +169,7 @@ class RemoteEdges:
         except InboxUnusable as error:
             if remote.unwritten is None:
                 log.error("inbox_unusable", edge=name, reason=str(error))
-            remote.unwritten = str(error)
+            remote.unwritten, remote.unwritten_s = str(error), trio.current_time()
             return Received(have=remote.inbox.have)
         remote.unwritten = None
         remote.heard(at_s)
@@ -200,7 +200,7 @@ class RemoteEdges:
             await when_it_answers("renew the lease of an edge", write)
             remote.alone = alone
         inbox = remote.inbox
-        behind = inbox.held is None and inbox.have.number < mark.number
+        behind = inbox.held is None and inbox.have.number < mark.number and not remote.has_come
         return Received(have=inbox.have, want=inbox.want if behind else None, held=inbox.held)
 
     async def changed(self) -> None:

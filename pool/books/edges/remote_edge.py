@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 # Settlements and statements are so late while an edge is away; a line that is down for longer is down.
 AWAY_S: Final = 15 * 60
+TRIED_S: Final = 30.0  # what has no place here is tried again each two (pool.sites.nats.journal_stream)
 
 
 class Line(Protocol):
@@ -93,6 +94,7 @@ class RemoteEdge:
         self.renewed_s: float | None = None
         self.beyond_at_s: int | None = None
         self.unwritten: str | None = None  # why what came is not on disk
+        self.unwritten_s = 0.0  # when that was found last
         self.follows = trio.CancelScope()  # of who looks at what comes, for eyes
         self.alone = False  # nobody else has what is not here
         self._has: int | None = None  # so many records it had when it had heard of this hub
@@ -124,6 +126,11 @@ class RemoteEdge:
         """How far its journal is, having heard of this hub: no hub of before was told more."""
         if self._has is None:
             self._has = number
+
+    @property
+    def has_come(self) -> bool:
+        """What is missing is tried again by whoever carries it: it has no place here now."""
+        return self.unwritten is not None and trio.current_time() - self.unwritten_s < TRIED_S
 
     @property
     def all_is_here(self) -> bool:

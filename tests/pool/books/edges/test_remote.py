@@ -21,7 +21,7 @@ from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
 from pool.books.edges import limits
 from pool.books.edges.leases import EdgeRefused
-from pool.books.edges.remote_edge import AWAY_S, RemoteEdge
+from pool.books.edges.remote_edge import AWAY_S, TRIED_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
 from pool.books.journal.book_clock import BookClock
@@ -334,6 +334,26 @@ async def test_what_has_no_place_here_now_is_left_with_who_carries_it(
     await hub.edges.take(NORTH, granted.epoch, frames, None)
     await hub.folding.fold()
     assert hub.shares() == {"acme.c01.u1": 3}
+
+
+@pytest.mark.sqlite_suffices
+async def test_what_has_no_place_here_now_is_not_asked_for_while_it_is_tried_again(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The edge sent all of it again, each ten seconds, and then past the stream, where it stays."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    mark = Mark(number=site.log.at.number, moment_s=NOW_S)
+    assert (await hub.edges.renew(NORTH, granted.epoch, mark)).want is not None
+    monkeypatch.setattr(DiskInMemory, "free_bytes", lambda disk, path: 0)
+    for _ in range(3):
+        with pytest.raises(InboxUnusable):
+            await hub.edges.take(NORTH, granted.epoch, b"".join(site.frames()), None)
+        assert (await hub.edges.renew(NORTH, granted.epoch, mark)).want is None
+        await trio.sleep(10)
+    await trio.sleep(TRIED_S)
+    assert (await hub.edges.renew(NORTH, granted.epoch, mark)).want is not None, "it may be lost by now"
 
 
 @pytest.mark.sqlite_suffices
