@@ -10,9 +10,10 @@ room: the space of an upstream may have 256 places, and anybody can ask for one.
 """
 
 import itertools
+import struct
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 # Difficulties of sessions that left, and prefixes without work, for those that resume: one reconnect of the
 # largest site.
@@ -22,6 +23,7 @@ UNNAMED_S = 3.0
 
 # What stays with an extranonce1: from which job on work has which difficulty, as Engine.pins() says it.
 Pins = Sequence[tuple[int, int]]
+PIN: Final = struct.Struct("<Qb")  # as it is parked: crowds come and go, and leave ten each at most
 
 
 class ExtranonceExhausted(Exception):
@@ -56,7 +58,8 @@ class ExtranonceSpace:
             raise ValueError("an extranonce1 has 1 to 4 bytes")
         self.size = size
         self.sharers: list[Sharer] = []
-        self.parked: OrderedDict[bytes, Pins] = OrderedDict()
+        self.parked: OrderedDict[bytes, bytes] = OrderedDict()
+        self._left = b""  # by who left last: whoever leaves with him leaves the same
         self._parties: dict[bytes, int] = {}  # whose those sessions were, of whom that is known
         self.unnamed: OrderedDict[Holder, float] = OrderedDict()  # longest first
         part, of = share
@@ -171,7 +174,10 @@ class ExtranonceSpace:
             self.unworked[prefix] = None
         if not resumes:
             return
-        self.parked[extranonce1] = pins
+        left = b"".join(PIN.pack(*it) for it in pins)
+        if left != self._left:
+            self._left = left
+        self.parked[extranonce1] = self._left
         if party is not None:
             self._parties[extranonce1] = party
         if len(self.parked) > PARKED_MAX:
@@ -185,7 +191,8 @@ class ExtranonceSpace:
     def _take(self, extranonce1: bytes) -> Pins | None:
         """What was left behind with it; it is not any more."""
         self._parties.pop(extranonce1, None)
-        return self.parked.pop(extranonce1, None)
+        left = self.parked.pop(extranonce1, None)
+        return None if left is None else list(PIN.iter_unpack(left))
 
     def __len__(self) -> int:
         return len(self._in_use)

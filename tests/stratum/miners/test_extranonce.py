@@ -1,5 +1,6 @@
 """Extranonce1: never two live sessions on one prefix, never one that a live job of somebody else carries."""
 
+import tracemalloc
 from collections import deque
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from stratum._engine import FORGOTTEN, NOT_HELD, PINS_MAX
 from stratum.miners.extranonce import ExtranonceExhausted, ExtranonceSpace
 
 JOBS_KEPT = 3
@@ -190,6 +192,34 @@ def test_who_comes_and_goes_without_work_costs_no_prefix_and_no_memory(
     assert len(space.resting) == 0
     assert len(space.unworked) <= 100
     assert len(space.parked) <= 100
+
+
+@pytest.mark.parametrize("pins", [1, PINS_MAX + 1])
+def test_what_a_crowd_leaves_behind_is_half_a_kilobyte_each_at_most(pins: int) -> None:
+    """As many as are kept: 30 MB, whatever they did to their difficulty. It was 100."""
+    space, count = ExtranonceSpace(4), 4_096
+    prefixes = [allocate(space, 1) for _ in range(count)]
+    tracemalloc.start()
+    try:
+        for at, prefix in enumerate(prefixes):
+            left = [((1 << 50) + 16 * at + seq, -20) for seq in range(pins)]
+            space.release(prefix, 1, left, worked=False, party=1)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(space.parked) == count
+    assert held < 512 * count
+
+
+def test_what_was_left_behind_is_what_comes_back() -> None:
+    space = ExtranonceSpace(4)
+    one, same, other = (allocate(space, 1) for _ in range(3))
+    space.release(one, 1, [(0, FORGOTTEN), ((1 << 64) - 1, 127)])
+    space.release(same, 1, [(0, FORGOTTEN), ((1 << 64) - 1, 127)])
+    space.release(other, 1, [(7, NOT_HELD)], worked=False)
+    assert space.resume(same) == space.inherited(one) == [(0, FORGOTTEN), ((1 << 64) - 1, 127)]
+    assert space.resume(other) == [(7, NOT_HELD)]
+    assert space.inherited(other) == ()
 
 
 def test_who_left_before_its_first_share_may_come_back_for_a_while() -> None:
