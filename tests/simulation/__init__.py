@@ -8,5 +8,6 @@ nothing of the pool's own accounting, compares those lists with the books.
     python -m tests.simulation --seeds 1000        # how many of them were clean
     python -m tests.simulation --seed 17 --trace   # one of them again, with what happened
 
-`--sites` and `--routes` play worlds that are other ones alone: of several sites, of routes without books.
+`--sites`, `--routes` and `--money` play worlds that are other ones alone: of several sites, of routes without
+books, of books and payouts without machines.
 """

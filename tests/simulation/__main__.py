@@ -8,6 +8,7 @@ from collections import Counter
 
 from tests.fixtures.in_memory import move_there
 from tests.simulation.ground import LARGE, SMALL, Outcome
+from tests.simulation.money_auditor import play_money
 from tests.simulation.planted_bugs import PLANTED, planted
 from tests.simulation.planted_site_bugs import SITES_PLANTED
 from tests.simulation.routes_auditor import play_routes
@@ -27,6 +28,8 @@ def main() -> int:
         seeds = range(asked.seed, asked.seed + 1)
     if asked.routes:
         return _play_all_routes(seeds, trace=asked.trace)
+    if asked.money:
+        return _play_all_money(seeds, trace=asked.trace)
     sums, began_s, bad = Counter[str](), time.process_time(), 0
     for seed in seeds:
         with planted(asked.planted):
@@ -71,6 +74,27 @@ def _play_all_routes(seeds: range, *, trace: bool) -> int:
     return 1 if bad else 0
 
 
+def _play_all_money(seeds: range, *, trace: bool) -> int:
+    bad, sums = 0, Counter[str]()
+    for seed in seeds:
+        try:
+            played = play_money(seed)
+        except Exception:
+            traceback.print_exc()
+            print(f"seed {seed} ended", flush=True)
+            bad += 1
+            continue
+        bad += played.found is not None
+        sums.update(played.done)
+        if trace:
+            print("\n".join(played.course))
+        if played.found is not None:
+            print(f"seed {seed}: {played.found}", flush=True)
+    words = ", ".join(f"{count} {what}" for what, count in sorted(sums.items()) if "refused" not in what)
+    print(f"{len(seeds)} seeds, {bad} of them not clean: {words}")
+    return 1 if bad else 0
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="this one alone")
@@ -79,11 +103,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--large", action="store_true", help="up to 200 machines")
     parser.add_argument("--sites", action="store_true", help="worlds of several sites alone")
     parser.add_argument("--routes", action="store_true", help="worlds of routes alone, which have no books")
+    parser.add_argument("--money", action="store_true", help="worlds of money alone, on SQLite")
     parser.add_argument("--trace", action="store_true", help="all that happened")
     parser.add_argument("--planted", choices=PLANTED | SITES_PLANTED, help="with a bug that is to be found")
     asked = parser.parse_args()
-    if asked.routes and (asked.large or asked.sites or asked.planted):
-        parser.error("--routes goes with --seed, --seeds, --first and --trace alone")
+    for name in ("routes", "money"):
+        others = {"large", "sites", "planted", "routes", "money"} - {name}
+        if getattr(asked, name) and any(getattr(asked, other) for other in others):
+            parser.error(f"--{name} goes with --seed, --seeds, --first and --trace alone")
     return asked
 
 
