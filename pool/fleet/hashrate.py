@@ -331,13 +331,18 @@ class HashrateBook:
         return self._grouped_by(lambda it: it.tenant_id, now_s)
 
     def shares_of_tenants(self, now_s: float) -> dict[int, tuple[int, ...]]:
-        """Counts by tenant, as COUNTS has them: those of machines that were removed stay counted."""
+        """Counts by tenant, as COUNTS has them."""
         self.update(now_s)
         self._containers_of(self._workers())
+        tenants, totals = self._counted_by(self._through_containers(lambda it: it.tenant_id))
+        return {tenant: tuple(totals[tenant].tolist()) for tenant in tenants.tolist()}
+
+    def _counted_by(self, of_containers: Ints) -> tuple[Ints, Ints]:
+        """Groups that anything was counted of, and counts by group: those of machines that were removed stay
+        counted."""
         counted = np.flatnonzero(self._container_of)
-        tenants = self._through_containers(lambda it: it.tenant_id)[self._container_of[counted]]
-        totals = _summed(self._counts[counted], tenants, int(tenants.max(initial=0)) + 1)
-        return {tenant: tuple(totals[tenant].tolist()) for tenant in np.unique(tenants).tolist()}
+        groups = of_containers[self._container_of[counted]]
+        return np.unique(groups), _summed(self._counts[counted], groups, int(groups.max(initial=0)) + 1)
 
     def pool(self, now_s: float) -> Hashrate:
         """All of it."""
@@ -352,8 +357,8 @@ class HashrateBook:
         return self._known
 
     def _grouped_by(self, group_of: Callable[[ContainerRecord], int], now_s: float) -> HashrateTable:
-        ids = self._workers()
-        return self._grouped(ids, self._through_containers(group_of)[self._containers_of(ids)], now_s)
+        ids, of_containers = self._workers(), self._through_containers(group_of)
+        return self._grouped(ids, of_containers[self._containers_of(ids)], now_s, of_containers)
 
     def _containers_of(self, ids: Ints) -> Ints:
         """A machine stays in its container, so each is looked up once."""
@@ -375,19 +380,20 @@ class HashrateBook:
         ids: Ints,
         groups: Ints,
         now_s: float,
+        of_containers: Ints | None = None,
     ) -> HashrateTable:
         self._make_room(int(ids.max(initial=0)))
         rates = self._corrected(ids, now_s)
-        counts = self._counts[ids]
         offline = now_s - self._last_s[ids] > OFFLINE_S
-        if groups is ids:  # each worker by itself: nothing to add up
-            names, sums, totals = groups, rates, counts
+        if of_containers is None:  # each worker by itself: nothing to add up
+            names, sums, totals = groups, rates, self._counts[ids]
             members, gone = np.ones(len(ids), dtype=int), offline.astype(int)
         else:
             sizes = np.bincount(groups)
             names = np.flatnonzero(sizes)
             sums = _summed(rates, groups, len(sizes))[names]
-            totals = _summed(counts, groups, len(sizes))[names]
+            _, counted = self._counted_by(of_containers)
+            totals = counted[names]
             members = sizes[names]
             gone = np.bincount(groups, weights=offline)[names].astype(int)
         return HashrateTable(names, sums, totals, members, gone)

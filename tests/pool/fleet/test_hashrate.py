@@ -114,7 +114,8 @@ def test_a_machine_that_stops_fades_from_the_short_window_first() -> None:
 
 
 def test_shares_of_a_tenant_stay_counted_when_its_machine_is_removed() -> None:
-    """A counter that went back would be taken for one that began anew, and all of it counted twice."""
+    """A counter that went back would be taken for one that began anew, and all of it counted twice; and what
+    commands and the page say is what metrics do."""
     fleet = registry(4)
     book = HashrateBook(fleet, 0.0)
     steady(book, 60)
@@ -126,6 +127,10 @@ def test_shares_of_a_tenant_stay_counted_when_its_machine_is_removed() -> None:
     book.add(tally(2, Verdict.STALE), 70.0)
     after = book.shares_of_tenants(71.0)
     assert (after[1][:2], after[2][:2]) == ((21, 0), (20, 1))
+    by_tenant, by_container = book.by_tenant(71.0), book.by_container(71.0)
+    assert {it: (row.accepted, row.workers) for it, row in by_tenant.items()} == {1: (21, 1), 2: (20, 2)}
+    assert sum(row.accepted for row in by_container.values()) == 31  # its container has none any more
+    assert book.pool(71.0).accepted == 41
 
 
 def test_counts_are_by_what_they_mean_to_an_operator() -> None:
