@@ -21,7 +21,7 @@ from pool.upstreams.status import UpstreamStatus
 
 
 class TenantFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant's, of its machines by state and its shares by verdict since the pool began."""
+    """A tenant's: its machines by state, and by verdict the shares that these sent since the pool began."""
 
     name: str
     hashrate_hps: int

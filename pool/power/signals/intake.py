@@ -45,11 +45,13 @@ class Asks(Protocol):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a call. `taken`: there is an event of it, from now or from before."""
+    """What became of a call. `taken`: there is an event of it, from now or from before; `cut_short`: that was
+    ended before its own time, and nothing is done by it any more."""
 
     reference: str
     taken: bool
     words: str
+    cut_short: bool = False
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +169,8 @@ class Intake:
         standing = self._asks.standing(name, self._now_s - DAY_S)
         known = next((it for it in standing if it.called.reference == call.reference), None)
         if known is not None and known.over:
-            return Answer(reference=call.reference, taken=True, words="over")
+            cut_short = known.until_s < known.called.until_s
+            return Answer(reference=call.reference, taken=True, words="over", cut_short=cut_short)
         if known is not None and known.called == call:
             return Answer(reference=call.reference, taken=True, words="the same")
         now_s, changes = self._now_s, self._changes[name]

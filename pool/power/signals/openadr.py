@@ -3,8 +3,8 @@
 A message of the VTN has all events that it has for this pool: one that is not in it any more, or is
 cancelled, is restored. It is said once: where a conversation broke, or not all was done of what was said in
 it, the next one begins with the question for all of them. One that is asked for is opted in to when it is in
-the books, and one that goes beyond the bounds is opted out of. A VTN that is gone, or says what is nothing,
-changes nothing: what it asked for ends at its own time.
+the books, and one that goes beyond the bounds, or that somebody has ended before its time, is opted out of.
+A VTN that is gone, or says what is nothing, changes nothing: what it asked for ends at its own time.
 
 openleadr is read when a pool has such a grid, and not before. Must not know: what is said on the wire.
 """
@@ -112,7 +112,7 @@ class Openadr:
             if it.opt == OPT_OUT:
                 self._intake.refuse(SOURCE, f"{it.event_id}: {it.words}")
             answer = None if it.called is None else taken.get(it.called.reference)
-            opt = it.opt if answer is None or answer.taken else OPT_OUT
+            opt = it.opt if answer is None or (answer.taken and not answer.cut_short) else OPT_OUT
             words = it.words if answer is None else answer.words
             told.append(msgspec.structs.replace(it, opt=opt, words=words))
         if answers := [it for it in told if it.answer]:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from pool.books.store import Store
 from pool.power.curtailment import asking
+from pool.power.curtailment.events import end_event, load_event
 from pool.power.signals.bounds import Bounds
 from pool.power.signals.openadr import SILENT_S, SOURCE, Openadr
 from pool.power.signals.openadr_ven import ANSWER_BYTES_MAX, ANSWER_S
@@ -85,6 +86,25 @@ def test_what_goes_beyond_the_bounds_is_opted_out_of_and_told(books: Store, vtn:
     assert vtn.opted == [("event-1", "optOut")]
     assert pool.told() == []
     assert "it is longer than 1 h" in pool.source(SOURCE).refused
+
+
+def test_what_somebody_has_ended_before_its_time_is_opted_out_of(books: Store, vtn: Vtn) -> None:
+    """The grid counts on whoever is opted in."""
+    pool = Pool(books, vtn.settings())
+    begins_s = int(time.time()) + 600
+    vtn.add("event-1", 2.0, begins_s, HOUR_S)
+    vtn.add("event-2", 2.0, begins_s, HOUR_S)
+    pool.ask()
+    assert vtn.opted == [("event-1", "optIn"), ("event-2", "optIn")]
+    with pool.events.store.write() as connection:
+        event = load_event(connection, 1)
+        end_event(connection, event, by="olga", words="a pump is hot", now_s=pool.events.now_s)
+    vtn.opted.clear()
+    vtn.change("event-1", 2 * HOUR_S)
+    vtn.change("event-2", 2 * HOUR_S)
+    pool.ask()
+    assert vtn.opted == [("event-1", "optOut"), ("event-2", "optIn")]
+    assert [state for _, state, _, _ in pool.told()] == ["cancelled", "planned"]
 
 
 def test_a_grid_that_is_gone_changes_nothing_and_what_it_asked_for_ends_at_its_own_time(
