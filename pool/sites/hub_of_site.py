@@ -102,7 +102,7 @@ class HubOfSite:
         if found.content:
             await self._tell(found.content)
         else:
-            await self._tell_file(f"{result.height}-{result.hash_hex}", (*TAKEN, PENDING))
+            await self._tell_just_found(f"{result.height}-{result.hash_hex}")
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
@@ -125,6 +125,15 @@ class HubOfSite:
 
     async def _unbooked(self, hashes: list[str]) -> list[str]:
         return await self._hub.unbooked(self._epoch(), hashes)
+
+    async def _tell_just_found(self, name: str) -> None:
+        """When it can be read: that no descriptor is left for it is no reason to let miners go."""
+        while True:
+            try:
+                return await self._tell_file(name, (*TAKEN, PENDING))
+            except OSError as error:
+                log.error("block_not_read", block=name, reason=error.strerror or str(error))
+            await trio.sleep(AGAIN_S)
 
     async def _tell_file(self, name: str, suffixes: Sequence[str]) -> None:
         content = await trio.to_thread.run_sync(_read, self._blocks, f"{name}.*", suffixes)

@@ -24,6 +24,7 @@ from pool.journal.records import Machine
 from pool.sites.hub_of_site import DELIVERS_ALONE_S, HubOfSite
 from tests.fakes.bitcoinds import FakeBitcoind, template_result
 from tests.fakes.disks import disk_full
+from tests.fixtures.no_threads import at_once
 from tests.histories.solving import solve, work_on
 from tests.pool.sites.test_routes_of_site import order
 
@@ -135,6 +136,38 @@ async def test_a_block_that_the_disk_does_not_take_is_told_all_the_same(
         nursery.cancel_scope.cancel()
     whole = assemble_block(solution, template).whole
     assert hub.told == ([(5, whole, MACHINE, Scheme.PPLNS2)] if told else [])
+
+
+@pytest.mark.parametrize("where", ["listdir", "read_bytes"])
+async def test_a_block_that_was_just_found_is_read_when_there_is_a_descriptor_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, where: str
+) -> None:
+    """A crowd of strangers has them all: the edge ended, with all of its miners."""
+    hub: Any = HubThatHearsOfBlocks()
+    (tmp_path / f"101-{'ab' * 32}.accepted").write_bytes(b"block")
+    site = HubOfSite(hub, Plan({}, {}), epoch=lambda: 5, blocks=tmp_path)
+    result = BlockResult(height=101, hash_hex="ab" * 32, state=SubmitState.ACCEPTED, stored=True, nodes=())
+    found = FoundBlock(
+        result=result, income_sat=5, finder=None, solo=None, scheme=None, header=Header(0x207FFFFF, 5)
+    )
+    crowded_until_s, (of, usual) = (
+        trio.current_time() + 60,
+        {
+            "listdir": (os, os.listdir),
+            "read_bytes": (Path, Path.read_bytes),
+        }[where],
+    )
+
+    def reads(path: Path) -> Any:
+        if trio.current_time() < crowded_until_s:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return usual(path)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    monkeypatch.setattr(of, where, reads)
+    await site.record_block(found)
+    assert hub.told == [(5, b"block", None, None)]
+    assert trio.current_time() >= crowded_until_s
 
 
 async def test_a_block_that_the_disk_does_not_tell_of_is_not_passed_over(
