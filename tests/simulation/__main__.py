@@ -10,6 +10,7 @@ from tests.fixtures.in_memory import move_there
 from tests.simulation.ground import LARGE, SMALL, Outcome
 from tests.simulation.money_auditor import play_money
 from tests.simulation.planted_bugs import PLANTED, planted
+from tests.simulation.planted_route_bugs import ROUTES_PLANTED
 from tests.simulation.planted_site_bugs import SITES_PLANTED
 from tests.simulation.routes_auditor import play_routes
 from tests.simulation.sites_world import play_sites
@@ -27,7 +28,7 @@ def main() -> int:
     if asked.seed is not None:
         seeds = range(asked.seed, asked.seed + 1)
     if asked.routes:
-        return _play_all_routes(seeds, trace=asked.trace)
+        return _play_all_routes(seeds, asked.planted, trace=asked.trace)
     if asked.money:
         return _play_all_money(seeds, trace=asked.trace)
     sums, began_s, bad = Counter[str](), time.process_time(), 0
@@ -51,11 +52,12 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def _play_all_routes(seeds: range, *, trace: bool) -> int:
+def _play_all_routes(seeds: range, bug: str | None, *, trace: bool) -> int:
     bad, sums = 0, Counter[str]()
     for seed in seeds:
         try:
-            world = play_routes(seed)
+            with planted(bug):
+                world = play_routes(seed)
         except Exception:
             traceback.print_exc()
             print(f"seed {seed} ended", flush=True)
@@ -105,12 +107,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--routes", action="store_true", help="worlds of routes alone, which have no books")
     parser.add_argument("--money", action="store_true", help="worlds of money alone, on SQLite")
     parser.add_argument("--trace", action="store_true", help="all that happened")
-    parser.add_argument("--planted", choices=PLANTED | SITES_PLANTED, help="with a bug that is to be found")
+    parser.add_argument(
+        "--planted", choices=PLANTED | SITES_PLANTED | ROUTES_PLANTED, help="with a bug that is to be found"
+    )
     asked = parser.parse_args()
     for name in ("routes", "money"):
-        others = {"large", "sites", "planted", "routes", "money"} - {name}
+        others = {"large", "sites", "routes", "money"} - {name}
         if getattr(asked, name) and any(getattr(asked, other) for other in others):
-            parser.error(f"--{name} goes with --seed, --seeds, --first and --trace alone")
+            parser.error(f"--{name} goes with --seed, --seeds, --first, --trace and --planted alone")
+    if asked.planted and (asked.money or asked.routes is not (asked.planted in ROUTES_PLANTED)):
+        parser.error(f"--planted {asked.planted} is of another world")
     return asked
 
 

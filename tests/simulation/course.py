@@ -26,6 +26,10 @@ from stratum.miners import switchboard
 from stratum.miners.assignment import Assignment
 from stratum.miners.channel import Channel
 from stratum.miners.connection import SocketConnection
+from stratum.sv2 import connection as sv2_connection
+from stratum.sv2 import dialect
+from stratum.sv2.connection import Sv2Connection
+from stratum.sv2.mining_channel import MiningChannel
 from tests.fixtures.engines import compiling_once
 from tests.simulation.dice import Dice, dice
 from tests.simulation.process import PROCESS, Killed
@@ -81,22 +85,22 @@ def _at_once(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
     return work(*args)
 
 
+def _numbered(kind: type[Any], numbers: Iterator[int]) -> type[Any]:
+    """A set of those is gone through as they came."""
+
+    def begin(it: Any, *args: Any) -> None:
+        it._arrived = next(numbers)
+        kind.__init__(it, *args)
+
+    of_it = {"__slots__": ("_arrived",), "__init__": begin, "__hash__": lambda it: it._arrived}
+    return type(f"Numbered{kind.__name__}", (kind,), of_it)
+
+
 @contextmanager
 def course(seed: int) -> Iterator[tuple[Clock, Threads]]:
     """Until the end of the block one thing follows from another and from the seed."""
     clock, threads, chance = Clock(), Threads(dice(seed, "threads")), dice(seed, "secrets")
     arrived = count()
-
-    class InOrder(SocketConnection):
-        __slots__ = ("_number",)
-
-        def __init__(self, *args: Any) -> None:
-            self._number = next(arrived)
-            super().__init__(*args)
-
-        def __hash__(self) -> int:
-            return self._number
-
     state = random.getstate()
     random.seed(seed)
     try:
@@ -113,7 +117,9 @@ def course(seed: int) -> Iterator[tuple[Clock, Threads]]:
             patch.setattr(secrets, "token_hex", lambda size: chance.randbytes(size).hex())
             patch.setattr(secrets, "randbelow", chance.randrange)
             patch.setattr(proxy, "random", SimpleNamespace(Random=lambda: dice(seed, "pauses")))
-            patch.setattr(switchboard, "SocketConnection", InOrder)
+            patch.setattr(switchboard, "SocketConnection", _numbered(SocketConnection, arrived))
+            patch.setattr(dialect, "Sv2Connection", _numbered(Sv2Connection, arrived))
+            patch.setattr(sv2_connection, "MiningChannel", _numbered(MiningChannel, arrived))
             patch.setattr(Assignment, "__hash__", lambda it: it.slot)
             patch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True)
             patch.setattr("trio._core._run._r", dice(seed, "tasks"))

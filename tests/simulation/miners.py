@@ -30,6 +30,12 @@ def sha256d(data: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(data).digest()).digest()
 
 
+def prevhash_of(word: str) -> bytes:
+    """As it is hashed."""
+    told = bytes.fromhex(word)
+    return b"".join(told[at : at + 4][::-1] for at in range(0, 32, 4))
+
+
 class Job(msgspec.Struct, frozen=True):
     """What one mining.notify said, and what was in force for it."""
 
@@ -44,11 +50,13 @@ class Job(msgspec.Struct, frozen=True):
     extranonce1: bytes
     extranonce2_bytes: int
     difficulty: Fraction
+    root: bytes = b""  # of a standard channel of V2, which is not told what that is made of
 
     @property
     def space(self) -> tuple[object, ...]:
         """All that makes two searches the same."""
-        return (self.prevhash, self.coinbase1, self.extranonce1, self.coinbase2, self.branch, self.nbits)
+        made_of = (self.coinbase1, self.extranonce1, self.coinbase2, self.branch, self.root)
+        return (self.prevhash, *made_of, self.nbits)
 
     @property
     def target(self) -> int:
@@ -250,10 +258,9 @@ class Miner:
 
     def _take_job(self, params: list[Any]) -> None:
         job_id, prevhash, coinbase1, coinbase2, branch, version, nbits, ntime, clean = params
-        words = bytes.fromhex(prevhash)
         job = Job(
             job_id=job_id,
-            prevhash=b"".join(words[at : at + 4][::-1] for at in range(0, 32, 4)),
+            prevhash=prevhash_of(prevhash),
             coinbase1=bytes.fromhex(coinbase1),
             coinbase2=bytes.fromhex(coinbase2),
             branch=tuple(bytes.fromhex(it) for it in branch),

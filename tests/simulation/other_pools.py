@@ -16,7 +16,8 @@ import trio.testing
 
 from tests.fakes.upstreams import Caller, Message, share_hash
 from tests.simulation.dice import Dice
-from tests.simulation.miners import DIFF1, MASK
+from tests.simulation.miners import DIFF1, MASK, Job, prevhash_of
+from tests.simulation.proxies import root_of
 from tests.simulation.upstreams import ANOTHER_BLOCK, JOB_S, REJECTS, Upstream
 
 Route = tuple[int, int | None]  # an upstream's number, and the order's that is mined there
@@ -173,6 +174,21 @@ class OtherPool(Upstream):
         await call.answer(message, True)
         await call.tell("mining.set_difficulty", call.difficulty)
         await self._send(call, self.new_job())
+
+    def routes_of_root(self, job: Job) -> set[Route]:
+        """Those that a machine may have the work from, which knows no more of it than its root."""
+        found = set[Route]()
+        fillers = {size - len(job.extranonce1) for size in self._sizes}
+        for prevhash, one, two, branch, *_ in self.jobs.values():
+            if prevhash_of(prevhash) != job.prevhash:
+                continue
+            nodes = tuple(bytes.fromhex(it) for it in branch)
+            for extranonce1, routes in self.routes.items():
+                begins = [bytes.fromhex(one + extranonce1) + bytes(it) for it in fillers if it >= 0]
+                roots = (root_of(it, bytes.fromhex(two), nodes, job.extranonce1) for it in begins)
+                if job.root in roots:
+                    found.update(routes)
+        return found
 
     # Shares
 

@@ -1,7 +1,8 @@
 """Bugs that a pool could have, each put into production code for the length of a `with`.
 
 They are what this simulation is for: one that lets any of these pass proves nothing. `VERDICTS` says as what
-each is found. Those of several sites are in `tests.simulation.planted_site_bugs`.
+each is found. Those of several sites are in `tests.simulation.planted_site_bugs`, and those of who speaks
+Stratum V2 in `tests.simulation.planted_route_bugs`.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from pool.books.journal.positions import position_of
 from pool.books.journal.taker import Taken, Taker
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.session_difficulty import SessionDifficulty
+from tests.simulation.planted_route_bugs import ROUTES_PLANTED
 from tests.simulation.planted_site_bugs import SITES_PLANTED
 
 
@@ -126,5 +128,5 @@ def planted(name: str | None) -> Iterator[None]:
     """The bug of this name is there until the end of the block; without a name there is none."""
     with pytest.MonkeyPatch.context() as patch:
         if name is not None:
-            (PLANTED | SITES_PLANTED)[name](patch)
+            (PLANTED | SITES_PLANTED | ROUTES_PLANTED)[name](patch)
         yield

@@ -6,7 +6,7 @@ prefix, channel or share is left.
 """
 
 from collections import Counter
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from types import SimpleNamespace
 from typing import Final
 
@@ -22,8 +22,15 @@ from tests.simulation.course import course
 from tests.simulation.dice import dice
 from tests.simulation.miners import Share
 from tests.simulation.other_pools import Route
+from tests.simulation.routes_happenings import Happenings
 from tests.simulation.routes_world import OWN, RoutesWorld
 
+# What a share is told of that is refused: in V1, and in V2.
+DUPLICATE: Final = ("Duplicate share", "duplicate-share")
+LOW: Final = ("Low difficulty share", "difficulty-too-low")
+NEVER: Final = ("invalid-extranonce-size", "invalid-timestamp")
+UNKNOWN: Final = ("Unauthorized worker", "unknown-user")  # while no node answers
+GOOD_S: Final = 100.0  # who has had no share accepted for so long mines for nothing
 ROOM: Final = 1  # prefixes that are left when another connection is opened: there may be three of all
 Of = tuple[str | None, int]  # a machine, and a difficulty
 
@@ -43,19 +50,32 @@ class RoutesAuditor:
             assignment = connection.session.assignment
             if connection.session.state is State.MINING and not assignment.leaving:
                 at[world.registry.finder(assignment.workers[0])] = assignment.channel
-        for miner in world.miners:
-            # It may be on its way; who has to come again may wait for a restless one of its address.
-            waits = world.addresses < len(world.miners) and not miner.habits.takes_extranonces
-            if miner.habits.restless or waits:
+        for name in self._stay():
+            if name not in at:
+                world.wrong("a machine does not mine", name)
                 continue
-            if miner.name not in at:
-                world.wrong("a machine does not mine", miner.name)
-                continue
-            key, belongs = world.routes.key_of(at[miner.name]), self._belongs(miner.name)
-            job = next(world.newest[it] for it in reversed(world.names) if world.names[it] == miner.name)
+            key, belongs = world.routes.key_of(at[name]), self._belongs(name)
+            sessions = (it for it in reversed(world.names) if world.names[it] == name)
+            job = next(world.newest[it] for it in sessions if it in world.newest)
             if key != belongs or self._route(belongs) not in world.routes_of(job):
                 told = set(world.routes_of(job))
-                world.wrong("a machine is elsewhere", f"{miner.name} is at {key}, told of {told}: {belongs}")
+                world.wrong("a machine is elsewhere", f"{name} is at {key}, told of {told}: {belongs}")
+        for proxy in world.proxies:
+            since_s = trio.current_time() - GOOD_S
+            for name in proxy.of_channels:
+                if proxy.accepted_s.get(name, 0.0) < since_s:
+                    world.wrong("a machine mines for nothing", f"{name}, {proxy.manners}")
+
+    def _stay(self) -> Iterator[str]:
+        """Machines that are here: a restless one may be on its way, and who has to come again may wait for
+        one of its address."""
+        world = self._world
+        for miner in world.miners:
+            waits = world.addresses < len(world.miners) and not miner.habits.takes_extranonces
+            if not miner.habits.restless and not waits:
+                yield miner.name
+        for proxy in world.proxies:
+            yield from proxy.of_channels
 
     def _belongs(self, name: str) -> RouteKey | None:
         order, tenant = self._world.assigned.get(name), self._world.registry.tenants[name.partition(".")[0]]
@@ -113,10 +133,12 @@ class RoutesAuditor:
 
     def _is_refused(self, share: Share) -> None:
         alike = sum(it.hash_int == share.hash_int for it in self._world.shares)
-        if share.verdict == "Duplicate share" and alike == 1:
+        if share.verdict in DUPLICATE and alike == 1:
             self._world.wrong("refused for another's share", share.worker)
-        if share.verdict == "Low difficulty share" and share.hash_int <= share.job.target:
+        if share.verdict in LOW and share.hash_int <= share.job.target:
             self._world.wrong("refused below a difficulty that it reaches", share.worker)
+        if share.verdict in NEVER or (share.verdict in UNKNOWN and share.sent_s > self._world.well_s):
+            self._world.wrong("refused for what it is not", f"{share.worker}: {share.verdict}")
 
     # When everybody has gone
 
@@ -126,6 +148,8 @@ class RoutesAuditor:
             "channels": [it.number for it in world.board.distribution.channels if it is not world.own],
             "routes": [it.key for it in world.routes],
             "connections": world.board.connections,
+            "channels of V2": range(world.sv2.channels),
+            "connections of V2": range(world.sv2.connections),
             "sessions": world.own.sessions | world.own.waiting,
             "prefixes": range(len(world.own.extranonces)),
             "prefixes without a name": world.own.extranonces.unnamed,
@@ -145,5 +169,5 @@ def play_routes(seed: int) -> RoutesWorld:
         patch.setattr(routes, "ROOM_MIN", ROOM)
         patch.setattr(channels, "random", SimpleNamespace(getrandbits=dice(seed, "firsts").getrandbits))
         world = RoutesWorld(seed, clock)
-        trio.run(world.live, RoutesAuditor(world), clock=clock.trio)
+        trio.run(world.live, RoutesAuditor(world), Happenings(world).run, clock=clock.trio)
     return world

@@ -5,8 +5,9 @@ routes, upstream channels and their connections. In the place of the books is a 
 It is lived until everybody has gone; `tests.simulation.routes_auditor` judges it.
 """
 
+import math
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from hashlib import sha256
@@ -18,12 +19,11 @@ import trio
 from payouts.rates import Scheme
 from pool.books.journal.forwarded_shares import ForwardedShares
 from pool.books.journal.rate_epochs import WorkPrice
-from pool.fleet.registry import Registry, Snapshot, TenantRecord, parse_worker_name
+from pool.fleet.registry import Registry, Snapshot, TenantRecord
 from pool.hub import Plan
-from pool.orders.mining import Assigned, OrderMachines
-from pool.orders.rows import OrderRecord
 from pool.routing.admission import Admission
 from pool.routing.channels import Channels
+from pool.routing.drain import Drain
 from pool.routing.placement import Placement
 from pool.routing.routes import Routes
 from pool.upstreams.channel import ChannelServices, UpstreamChannel
@@ -36,11 +36,13 @@ from stratum.miners.contracts import Services
 from stratum.miners.extranonce import ExtranonceSpace
 from stratum.miners.liveness import SessionLimits
 from stratum.miners.switchboard import BoardLimits, Switchboard
+from stratum.miners.turns.arrival import Arrival
 from stratum.miners.turns.connection_limits import ConnectionBounds, ConnectionLimits
 from stratum.miners.vardiff import VardiffPolicy
+from stratum.sv2.authority import Credentials
+from stratum.sv2.dialect import Sv2
+from stratum.sv2.secp256k1 import key_pair
 from stratum.tallies import Verdict, unpack_tallies
-from stratum.upstream.endpoint import UpstreamEndpoint
-from tests.fakes.upstreams import PASSWORD, USER
 from tests.simulation.auditor import GOOD, Found, Works
 from tests.simulation.course import NOON_S, Clock
 from tests.simulation.dice import Dice, dice
@@ -48,6 +50,7 @@ from tests.simulation.ground import habits
 from tests.simulation.miners import Job, Miner, Share
 from tests.simulation.network import Connection, Network
 from tests.simulation.other_pools import COINBASE1, OtherPool, Route
+from tests.simulation.proxies import MACHINES_MAX, Line, Proxy, machine, proxy, root_of, translator
 
 TENANTS: Final = {1: "acme", 2: "borealis", 3: "cascade"}
 UPSTREAMS: Final = {1: "north", 2: "south", 3: "west"}
@@ -57,13 +60,12 @@ NTIME: Final = 1_700_000_000
 OUR_PRICE: Final = WorkPrice(nbits=0x17034219, subsidy_sat=312_500_000, fee_basis_id=None)
 VARDIFF: Final = VardiffPolicy(aim_s=3.0, difficulty_log2_min=-32, difficulty_log2_max=-25)
 MOVE_INTERVAL_S: Final = 6.0
-OUTAGE_S: Final = 4
 FEW: Final = 0.3  # of worlds have room for so few on a connection with a byte for our prefix:
 FEW_PREFIXES: Final = 3
-LIVES_S: Final = (60.0, 150.0)
-PAUSES_S: Final = (0.0, 0.3, 2.0, 5.0, 12.0)  # between two things that an operator or fate does
-LASTS_S: Final = (1.0, 20.0)
-ORDER_S: Final = (10.0, 90.0)
+PROXIES: Final = (0, 1, 2, 2, 3)  # of who speaks V2
+CERTIFICATE_S: Final = 10_000_000
+OWN_KEPT: Final = 40  # pieces of own work: no machine searches an older one
+OVER_S: Final = 20.0  # until all that happened is over
 REST_S: Final = 150.0  # all is well: everybody comes to where it belongs
 QUIET_S: Final = 70.0  # for shares that nobody answers to be given up
 LEAVE_S: Final = 200.0  # orders and terms are over: until nothing of them is left
@@ -118,16 +120,22 @@ class RoutesWorld:
         self.rates: dict[int, WorkPrice] = {}
         self.newest: dict[int, Job] = {}  # by session
         self.names: dict[int, str] = {}  # of sessions' machines
+        self._roots: dict[bytes, frozenset[Route]] = {}  # known ones
         self.may: dict[str, list[tuple[float, frozenset[Route]]]] = {}
         self.network = Network()
+        self.well_s = math.inf  # when nothing went wrong any more
         self.over = False
         self.few = self.chance.random() < FEW
         self.pools = {number: OtherPool(self, number, dice(seed, "pool", number)) for number in UPSTREAMS}
-        self._height = self._works_made = self._orders = 0
+        self._height = self._works_made = 0
+        self._own_works: deque[Work] = deque(maxlen=OWN_KEPT)
         self._build()
         machines = self.chance.randint(2, 7)
         self.addresses = self.chance.choice((1, 2, machines))
         self.miners = [self._miner(number) for number in range(machines)]
+        self.proxies = [self._proxy(number) for number in range(self.chance.choice(PROXIES))]
+        self.everybody: tuple[Miner | Proxy, ...] = (*self.miners, *self.proxies)
+        self.machines = [it.name for it in self.miners] + [name for it in self.proxies for name in it.names]
 
     def _build(self) -> None:
         self.engine, job_ids = Engine(), JobIds(NOON_S)
@@ -160,6 +168,9 @@ class RoutesWorld:
             journal=self.journal,
             limits=BoardLimits(),
         )
+        authority = key_pair()
+        self.sv2 = Sv2(Credentials(authority, validity_s=CERTIFICATE_S, wall_clock=self.clock.wall_s))
+        self.drain = Drain(self.board, self.connection_limits)
         self.placement = Placement(self.admission, self.board, self.registry, move_interval_s=MOVE_INTERVAL_S)
         self._channels = Channels(
             self.own, engine=self.engine, job_ids=job_ids, distribution=self.board.distribution
@@ -221,11 +232,26 @@ class RoutesWorld:
 
     def routes_of(self, job: Job) -> frozenset[Route]:
         """Whose work it is; of a pool that gives connections the same extranonce1 it is theirs together."""
+        if job.root:
+            return self._routes_of_root(job)
         if job.coinbase1.startswith(OWN_COINBASE):
             return frozenset({OWN})
         (number,) = struct.unpack_from("<I", job.coinbase2, 4)
         extranonce1 = job.coinbase1[len(COINBASE1) :][:4].hex()
         return frozenset(self.pools[number].routes[extranonce1])
+
+    def _routes_of_root(self, job: Job) -> frozenset[Route]:
+        """Of which work it is the root, with the extranonce that the machine was told."""
+        known = self._roots.get(job.root)
+        if known is None:
+            own = ((it.coinbase1, it.coinbase2, it.branch) for it in self._own_works)
+            found = {OWN} if any(root_of(*it, job.extranonce1) == job.root for it in own) else set()
+            for pool in self.pools.values():
+                found.update(pool.routes_of_root(job))
+            if not found:
+                self.wrong("a root of nobody's work", job.root.hex())
+            known = self._roots[job.root] = frozenset(found)
+        return known
 
     def note(self, *words: object) -> None:
         self.course.append(f"{self.clock.monotonic_s():10.4f} {' '.join(map(str, words))}")
@@ -237,18 +263,18 @@ class RoutesWorld:
     def _allowed_lately(self, name: str) -> frozenset[Route]:
         """Who is told other extranonces is moved within seconds, once there is work for it; those of one
         address who have to come again take turns of half a minute."""
-        takes = next(it.habits.takes_extranonces for it in self.miners if it.name == name)
+        takes = all(it.habits.takes_extranonces for it in self.miners if it.name == name)
         since_s = self.clock.monotonic_s() - (30.0 if takes else 45.0 * len(self.miners))
         history = self.may[name]
         ends_s = [at_s for at_s, _ in history[1:]] + [self.clock.monotonic_s()]
         lately = (may for (_, may), end_s in zip(history, ends_s, strict=True) if end_s >= since_s)
         return frozenset().union(*lately)
 
-    def _note_what_each_may(self) -> None:
-        for miner in self.miners:
+    def note_what_each_may(self) -> None:
+        for name in self.machines:
             may = {OWN}
-            order = self.plan.orders.get(self.assigned.get(miner.name, 0))
-            numbers = [self.registry.tenants[miner.name.partition(".")[0]].upstream_id]
+            order = self.plan.orders.get(self.assigned.get(name, 0))
+            numbers = [self.registry.tenants[name.partition(".")[0]].upstream_id]
             if order is not None:
                 may.add((order.upstream_id, order.id))
                 numbers.append(self.plan.upstreams[order.upstream_id].fallback_id)
@@ -257,7 +283,7 @@ class RoutesWorld:
                 if number is not None and (number, None) not in may:
                     may.add((number, None))
                     numbers.append(self.plan.upstreams[number].fallback_id)
-            self.may.setdefault(miner.name, []).append((self.clock.monotonic_s(), frozenset(may)))
+            self.may.setdefault(name, []).append((self.clock.monotonic_s(), frozenset(may)))
 
     # Machines
 
@@ -271,12 +297,26 @@ class RoutesWorld:
             chance,
             connect=lambda miner: self._connect(miner, f"10.0.0.{number % self.addresses}", links),
             after=self.network.after,
-            session_number=lambda: self._next_session(number),
+            session_number=lambda: self.session_of(self.miners[number].name),
         )
 
-    def _next_session(self, number: int) -> int:
+    def _proxy(self, number: int) -> Proxy:
+        chance = dice(self.seed, "proxy", number)
+        links, tenant = dice(self.seed, "proxy's links", number), chance.choice(tuple(TENANTS.values()))
+        manners = chance.choice((translator, translator, proxy, machine))(chance)
+        machines = 1 if manners.least is None else chance.randint(1, MACHINES_MAX)
+        return Proxy(
+            [f"{tenant}.v{number:02}.u{unit}" for unit in range(machines)],
+            manners,
+            self,
+            chance,
+            reach=lambda line: self._reach(line, f"10.1.0.{number % 2}", links),
+            authority=self.sv2.credentials.public,
+        )
+
+    def session_of(self, name: str) -> int:
         session = len(self.names) + 1
-        self.names[session] = self.miners[number].name
+        self.names[session] = name
         return session
 
     def _connect(self, miner: Miner, address: str, links: Dice) -> Connection | None:
@@ -287,21 +327,33 @@ class RoutesWorld:
         self.board.arrive(far, address, place)
         return connection
 
+    def _reach(self, line: Line, address: str, links: Dice) -> Connection | None:
+        place = None if self.over else self.connection_limits.enter(address)
+        if place is None or isinstance(place, str):
+            return None
+        connection, far = self.network.connect(line, links)
+        self.board.arrive(far, address, place, self._begin_sv2, dear=True)
+        return connection
+
+    def _begin_sv2(self, arrival: Arrival) -> int:
+        it = arrival
+        return self.sv2.connection(self.board, self.connection_limits, it.sock, it.address, it.place)
+
     # Own work
 
     async def _own_work(self) -> None:
         chance = dice(self.seed, "own work")
         while True:
-            self._publish_own(other_block=chance.random() < 0.4)
+            self.publish_own(other_block=chance.random() < 0.4)
             await trio.sleep(chance.uniform(2.0, 8.0))
 
-    def _publish_own(self, *, other_block: bool) -> None:
+    def publish_own(self, *, other_block: bool) -> None:
         self._height += other_block
         self.board.distribution.publish(self.own, self._work(), rate=self._epoch(OUR_PRICE, 0))
 
     def _work(self) -> Work:
         self._works_made += 1
-        return Work(
+        work = Work(
             prevhash_internal=sha256(b"our block %d" % self._height).digest(),
             coinbase1=OWN_COINBASE + struct.pack("<II", self._height, self._works_made),
             coinbase2=b"\x02" * 60,
@@ -315,169 +367,41 @@ class RoutesWorld:
             network_target=0,
             anew=self._work,
         )
-
-    # What operators do
+        self._own_works.append(work)
+        return work
 
     def follow(self) -> None:
         """As Proxy does, when the database says something else."""
-        self._note_what_each_may()
+        self.note_what_each_may()
         self.routes.follow(self.plan)
         self.placement.reconsider()
 
-    def _upstream(self, record: UpstreamRecord) -> None:
-        self.plan = msgspec.structs.replace(self.plan, upstreams={**self.plan.upstreams, record.id: record})
-
-    def _some_upstream(self, chance: Dice) -> int:
-        """One that there is by now."""
-        number = chance.choice(tuple(UPSTREAMS))
-        if number not in self.plan.upstreams:
-            host = f"{UPSTREAMS[number]}.test"
-            record = UpstreamRecord(
-                id=number,
-                name=UPSTREAMS[number],
-                fallback_id=None,
-                outage_s=OUTAGE_S,
-                connections=chance.choice((1, 1, 2)),
-                suggest_difficulty=None,
-                endpoints=(UpstreamEndpoint(host=host, port=3333, user=USER, password=PASSWORD),),
-                created_at_s=0,
-                created_by="world",
-            )
-            self._upstream(record)
-        return number
-
-    async def terms_change(self, chance: Dice) -> None:
-        tenant = self.registry.tenants[chance.choice(tuple(TENANTS.values()))]
-        number = None if chance.random() < 0.25 else self._some_upstream(chance)
-        self.registry.put_tenant(msgspec.structs.replace(tenant, upstream_id=number))
-        self.follow()
-
-    async def order_is_sold(self, chance: Dice) -> None:
-        self._orders += 1
-        from_s = int(self.clock.true_s()) + chance.choice((0, 0, 20))
-        order = OrderRecord(
-            id=self._orders,
-            name=f"order{self._orders}",
-            upstream_id=self._some_upstream(chance),
-            hashrate_hps=10**15,
-            tolerance_bps=200,
-            from_s=from_s,
-            until_s=from_s + int(chance.uniform(*ORDER_S)),
-            priority=1,
-            sat_per_ph_day=1,
-            suppliers=((1, 0),),
-        )
-        self.plan = msgspec.structs.replace(self.plan, orders={**self.plan.orders, order.id: order})
-        self.follow()
-
-    async def order_is_removed(self, chance: Dice) -> None:
-        gone = chance.choice((0, *self.plan.orders))
-        left = {number: it for number, it in self.plan.orders.items() if number != gone}
-        self.plan = msgspec.structs.replace(self.plan, orders=left)
-        self.follow()
-
-    async def machines_are_assigned(self, chance: Dice) -> None:
-        orders = tuple(self.plan.orders)
-        some = [it.name for it in self.miners if orders and chance.random() < 0.6]
-        self.assigned = {name: chance.choice(orders) for name in some}
-        self._note_what_each_may()
-        machines = []
-        for name, order in self.assigned.items():
-            tenant, container, unit = parse_worker_name(name)
-            machines.append(OrderMachines(order=order, tenant=tenant, container=container, units=(unit,)))
-        version = self.admission.assignments.version + 1
-        await self.admission.assignments.tell(Assigned(version=version, machines=tuple(machines)))
-        self.placement.reconsider()
-
-    async def upstream_is_another(self, chance: Dice) -> None:
-        number = self._some_upstream(chance)
-        record = self.plan.upstreams[number]
-        endpoint = msgspec.structs.replace(record.endpoints[0], port=chance.randint(3333, 3340))
-        fallback = None if chance.random() < 0.3 else self._some_upstream(chance)
-        change = chance.choice(
-            (
-                {"fallback_id": fallback},
-                {"endpoints": (endpoint,)},
-                {"connections": chance.randint(1, 3)},
-                {"suggest_difficulty": chance.choice((None, 1))},
-            )
-        )
-        self._upstream(msgspec.structs.replace(record, **change))
-        self.follow()
-
-    # What goes wrong
-
-    async def pool_hangs_up(self, chance: Dice) -> None:
-        self.pools[self._some_upstream(chance)].cut()
-
-    async def pool_is_down(self, chance: Dice) -> None:
-        pool = self.pools[self._some_upstream(chance)]
-        pool.up = False
-        pool.cut()
-        self.network.after(chance.uniform(*LASTS_S), partial(setattr, pool, "up", True))
-
-    async def pool_is_silent(self, chance: Dice) -> None:
-        pool = self.pools[self._some_upstream(chance)]
-        pool.silent = True
-        self.network.after(chance.uniform(*LASTS_S), partial(setattr, pool, "silent", False))
-
-    async def no_node_answers(self, chance: Dice) -> None:
-        self.placement.let_go("no node answers")
-        self.network.after(chance.uniform(*LASTS_S), self._a_node_answers)
-
-    def _a_node_answers(self) -> None:
-        self.placement.readmit()
-        self._publish_own(other_block=True)
-
-    async def lines_are_cut(self, chance: Dice) -> None:
-        for miner in self.miners:
-            if chance.random() < 0.5:
-                miner.hang_up()
-
-    async def _happens(self) -> None:
-        chance = dice(self.seed, "operators")
-        kinds: dict[Callable[[Dice], Awaitable[None]], int] = {
-            self.terms_change: 4,
-            self.machines_are_assigned: 4,
-            self.order_is_sold: 3,
-            self.upstream_is_another: 3,
-            self.order_is_removed: 2,
-            self.pool_hangs_up: 2,
-            self.pool_is_down: 2,
-            self.pool_is_silent: 1,
-            self.no_node_answers: 1,
-            self.lines_are_cut: 1,
-        }
-        for _ in range(2):
-            await self.terms_change(chance)
-        ends_s = trio.current_time() + chance.uniform(*LIVES_S)
-        while trio.current_time() < ends_s:
-            (happens,) = chance.choices([*kinds], [*kinds.values()])
-            self.note(happens.__name__.replace("_", " "))
-            await happens(chance)
-            await trio.sleep(chance.choice(PAUSES_S))
-
     # Its life
 
-    async def live(self, judge: "Judge") -> None:
+    async def live(self, judge: Judge, happenings: Callable[[], Awaitable[None]]) -> None:
+        """`happenings` returns when no more is going to happen."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.network.run)
             for pool in self.pools.values():
                 nursery.start_soon(pool.run)
             await nursery.start(self.board.run)
             await nursery.start(self.routes.run, self._open)
+            await nursery.start(self.sv2.run, self.board)
             nursery.start_soon(self.placement.run)
+            nursery.start_soon(self.drain.run)
             nursery.start_soon(self._own_work)
-            self._note_what_each_may()
+            self.note_what_each_may()
             for miner in self.miners:
                 self.network.after(self.chance.uniform(0.0, 3.0), miner.start)
-            await self._happens()
-            await trio.sleep(LASTS_S[1])
+            for its in self.proxies:
+                nursery.start_soon(its.run)
+            await happenings()
+            await trio.sleep(OVER_S)
             self._all_is_well()
             await trio.sleep(REST_S)
             judge.all_are_where_they_belong()
-            for miner in self.miners:
-                miner.stop()
+            for it in self.everybody:
+                it.stop()
             await trio.sleep(QUIET_S)
             judge.all_is_counted()
             self._all_go()
@@ -487,9 +411,12 @@ class RoutesWorld:
 
     def _all_is_well(self) -> None:
         """And stays as it is."""
+        self.well_s = trio.current_time()
         now_s = self.clock.true_s()
         for pool in self.pools.values():
             pool.calm = True
+        for its in self.proxies:
+            its.calm = True
         orders = {
             number: msgspec.structs.replace(it, until_s=it.until_s + 100_000)
             for number, it in self.plan.orders.items()
@@ -500,8 +427,8 @@ class RoutesWorld:
 
     def _all_go(self) -> None:
         self.over = True
-        for miner in self.miners:
-            miner.hang_up()
+        for it in self.everybody:
+            it.hang_up()
         for tenant in self.registry.tenants.values():
             self.registry.put_tenant(msgspec.structs.replace(tenant, upstream_id=None))
         self.plan = msgspec.structs.replace(self.plan, orders={})

@@ -16,21 +16,24 @@ from stratum.miners.channel import Moved
 from tests.simulation.routes_auditor import play_routes
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 5  # each is two seconds of a processor
+SEEDS = 7  # each is three seconds of a processor
 SEEDS_OF_A_SOAK = 300
 
 
 @pytest.mark.simulation
 def test_every_share_is_counted_once_where_its_machine_was_sent() -> None:
-    """And machines are moved in every way."""
-    moved, taken = Counter[Moved](), 0
+    """And machines are moved in every way, those of Stratum V2 too, whatever their proxies make of it."""
+    moved, taken, proxies = Counter[Moved](), 0, Counter[tuple[bool, bool]]()
     for seed in range(SEEDS):
         world = play_routes(seed)
         assert not world.found, f"seed {seed}: {', '.join(map(str, world.found))}"
         moved += world.placement.moved
         taken += sum(len(pool.counted) for pool in world.pools.values())
+        for it in world.proxies:
+            proxies[it.manners.least is None, it.manners.follows] += len(it.accepted_s)
     assert set(moved) == set(Moved)
     assert taken > 0
+    assert set(+proxies) == {(True, True), (False, True), (False, False)}
 
 
 @pytest.mark.soak

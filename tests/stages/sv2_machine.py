@@ -272,7 +272,7 @@ class MachineChannel:
 class Sv2Machine:
     """One connection. Whatever the pool says is in `heard`, and has been followed."""
 
-    def __init__(self, stream: trio.SocketStream, said: Cipher, heard: Cipher) -> None:
+    def __init__(self, stream: trio.abc.Stream, said: Cipher, heard: Cipher) -> None:
         self.stream = stream
         self.cipher, self._unsealed = said, heard
         self._received = b""
@@ -360,10 +360,13 @@ class Sv2Machine:
 
     async def ask_to_open(
         self, name: str, *, least: int | None = None, hashrate: float = 0.0, max_target: int = ANY_TARGET
-    ) -> None:
-        payload = struct.pack("<I", next(self._requests)) + short(name) + struct.pack("<f", hashrate)
+    ) -> int:
+        """The number of the request."""
+        request = next(self._requests)
+        payload = struct.pack("<I", request) + short(name) + struct.pack("<f", hashrate)
         payload += u256(max_target) + (b"" if least is None else struct.pack("<H", least))
         await self.say(0x10 if least is None else 0x13, payload)
+        return request
 
     async def open(self, name: str = "acme.c01.u1", **options: Any) -> MachineChannel:
         """A channel that has work; extended where `least` says how much extranonce it needs."""
@@ -390,6 +393,14 @@ class Sv2Machine:
             raw = worker.encode()
             payload += struct.pack(">HBH", 2, 1, len(raw)) + raw
         await self.say(0x1B if channel.extended else 0x1A, payload, extension=0x8000)
+
+    async def update(self, channel: MachineChannel, *, hashrate: float, max_target: int = ANY_TARGET) -> None:
+        payload = struct.pack("<If", channel.number, hashrate) + u256(max_target)
+        await self.say(0x16, payload, extension=0x8000)
+
+    async def close_channel(self, channel: MachineChannel) -> None:
+        payload = struct.pack("<I", channel.number) + short("switched off")
+        await self.say(0x18, payload, extension=0x8000)
 
     async def mine(self, channel: MachineChannel, worker: str | None = None, **options: Any) -> Said:
         """A share and its answer."""
