@@ -65,6 +65,7 @@ FEW_PREFIXES: Final = 3
 PROXIES: Final = (0, 1, 2, 2, 3)  # of who speaks V2
 CERTIFICATE_S: Final = 10_000_000
 OWN_KEPT: Final = 40  # pieces of own work: no machine searches an older one
+PROMPT_S: Final = (0.001, 0.005)  # until another pool answers, with a hundred shares a second
 OVER_S: Final = 20.0  # until all that happened is over
 REST_S: Final = 150.0  # all is well: everybody comes to where it belongs
 QUIET_S: Final = 70.0  # for shares that nobody answers to be given up
@@ -414,7 +415,7 @@ class RoutesWorld:
         self.well_s = trio.current_time()
         now_s = self.clock.true_s()
         for pool in self.pools.values():
-            pool.calm = True
+            pool.calm, pool.answer_s = True, PROMPT_S
         for its in self.proxies:
             its.calm = True
         orders = {

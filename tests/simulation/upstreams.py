@@ -29,6 +29,7 @@ class Upstream(HonestUpstream):
         super().__init__()
         self.up = True
         self.silent = False
+        self.answer_s = ANSWER_S
         self.rejected = 0
         self._chance = chance
         self._nursery: trio.Nursery | None = None
@@ -69,7 +70,7 @@ class Upstream(HonestUpstream):
             stream.receive_stream.close()
 
     async def on_message(self, call: Caller, message: Message) -> None:
-        await trio.sleep(self._chance.uniform(*ANSWER_S))
+        await trio.sleep(self._chance.uniform(*self.answer_s))
         if not self.silent:
             await super().on_message(call, message)
 
