@@ -70,6 +70,8 @@ log = structlog.get_logger()
 
 OVER_CHECK_S: Final = 3_600.0  # what is due then has waited for a month
 RENEWED_S: Final = 30  # written to the books so seldom: 75 edges are two or three small transactions a second
+# Threads that books which are away may have of all edges: journals are written to disk by the others.
+RENEWING_AT_ONCE: Final = 3
 INBOX_BYTES_MAX: Final = 256 << 30  # of all edges: what 64 of them may have waiting
 
 
@@ -99,6 +101,7 @@ class RemoteEdges:
         self._hub = ""  # what the books know these copies by
         self._records: dict[str, EdgeRecord] = {}
         self._turn = trio.Lock()  # of who is let begin, and what commands change
+        self._renewals = trio.CapacityLimiter(RENEWING_AT_ONCE)
         self._open: dict[str, RemoteEdge] = {}
         self._over: dict[str, RemoteEdge] = {}  # by their journals
         self._told: dict[str, Told] = {}  # for as long as we are the hub, whatever journal an edge has
@@ -179,29 +182,36 @@ class RemoteEdges:
 
     async def renew(self, name: str, epoch: int, mark: Mark, *, heard_of_us: bool = False) -> Received:
         """It lives, and is so far; `heard_of_us`: it had heard of this hub before that. What is missing is
-        asked for."""
+        asked for. Once in a while that waits for the books: while it does, whoever asks again does not."""
         remote = self._of(name, epoch)
         remote.heard(int(self._wall_clock()), mark)
         if heard_of_us:
             remote.says(mark.number)
         now_s, alone = trio.current_time(), remote.all_is_here
         due = remote.renewed_s is None or now_s - remote.renewed_s >= RENEWED_S
-        if due or alone > remote.alone:
-            remote.renewed_s = now_s
-            writer, number = remote.inbox.writer, remote.inbox.have.number
-
-            def write() -> None:
-                with self._store.write() as connection:
-                    renew(connection, name, epoch, int(self._wall_clock()))
-                    note_copy(connection, writer, self._hub, number)
-                    if alone:
-                        forget_others(connection, writer, self._hub)
-
-            await when_it_answers("renew the lease of an edge", write)
-            remote.alone = alone
+        if (due or alone > remote.alone) and not remote.renewing:
+            remote.renewed_s, remote.renewing = now_s, True
+            try:
+                async with self._renewals:
+                    await self._renew(remote, alone)
+            finally:
+                remote.renewing = False
         inbox = remote.inbox
         behind = inbox.held is None and inbox.have.number < mark.number and not remote.has_come
         return Received(have=inbox.have, want=inbox.want if behind else None, held=inbox.held)
+
+    async def _renew(self, remote: RemoteEdge, alone: bool) -> None:
+        edge, writer, number = remote.edge, remote.inbox.writer, remote.inbox.have.number
+
+        def write() -> None:
+            with self._store.write() as connection:
+                renew(connection, edge.name, edge.epoch, int(self._wall_clock()))
+                note_copy(connection, writer, self._hub, number)
+                if alone:
+                    forget_others(connection, writer, self._hub)
+
+        await when_it_answers("renew the lease of an edge", write)
+        remote.alone = alone
 
     async def changed(self) -> None:
         """A command has changed something: an edge is new, another one, held no more, or retired."""

@@ -92,6 +92,7 @@ class RemoteEdge:
         self.here_s = self.booked_s = self.waited_since_s
         self.heard_s: float | None = None
         self.renewed_s: float | None = None
+        self.renewing = False  # that waits for the books
         self.beyond_at_s: int | None = None
         self.unwritten: str | None = None  # why what came is not on disk
         self.unwritten_s = 0.0  # when that was found last

@@ -2,8 +2,9 @@
 one edge that is wrong holds up nobody else."""
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import psycopg
 import pytest
 import trio
+import trio.testing
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.exc import OperationalError
 
@@ -21,6 +24,7 @@ from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
 from pool.books.edges import limits
 from pool.books.edges.leases import EdgeRefused
+from pool.books.edges.remote import RENEWED_S, RENEWING_AT_ONCE
 from pool.books.edges.remote_edge import AWAY_S, TRIED_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
 from pool.books.journal import folding, taker
@@ -48,6 +52,7 @@ from tests.stages import site_journal
 from tests.stages.hub import Hub
 from tests.stages.journal import NOW_S, DiskInMemory, tally
 from tests.stages.site_journal import SiteJournal
+from tests.stages.waiting import until_a_thread_has
 
 NORTH, SOUTH = "north", "south"
 
@@ -369,6 +374,57 @@ async def test_what_was_lost_on_the_way_is_asked_for_when_the_edge_says_how_far_
     assert (await hub.edges.renew(NORTH, granted.epoch, mark)).want is None
     (standing,) = hub.edges.standing()
     assert (standing.moment_s, standing.have, standing.booked) == (NOW_S + 5, site.log.at.number, 0)
+
+
+@pytest.mark.sqlite_suffices
+async def test_books_that_stand_still_for_an_hour_keep_no_journal_from_the_hubs_disk_and_no_edge_waiting(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each time that an edge said how far it is another thread waited, until there was none to write with."""
+    names = [f"site{number}" for number in range(5)]
+    hub = Hub(store, tmp_path, *names)
+    await hub.start()
+    sites = [hub.site(name) for name in names]
+    granted = [await hub.begin(name, site) for name, site in zip(names, sites, strict=True)]
+    answered, waiting, most, goes_on = list[int](), list[int](), 0, threading.Event()
+
+    @contextmanager
+    def stands_still(store: Store) -> Iterator[Connection]:
+        nonlocal most
+        waiting.append(1)
+        most = max(most, len(waiting))
+        goes_on.wait()
+        waiting.pop()
+        if goes_on.is_set():
+            raise OperationalError("BEGIN", None, psycopg.OperationalError("the connection is lost"))
+        with store.read() as connection:
+            yield connection
+
+    async def renew(number: int) -> None:
+        mark = Mark(number=sites[number].log.at.number, moment_s=NOW_S)
+        await hub.edges.renew(names[number], granted[number].epoch, mark)
+        answered.append(number)
+
+    with monkeypatch.context() as away:
+        away.setattr(Store, "write", stands_still)
+        async with trio.open_nursery() as nursery:
+            try:
+                for asked in range(60):
+                    autojump_clock.jump(RENEWED_S)
+                    for number in range(len(names)):
+                        nursery.start_soon(renew, number)
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert len(answered) == asked * len(names), "but for the first of each"
+                await until_a_thread_has(lambda: most == RENEWING_AT_ONCE)
+                sites[0].share("acme.c01.u1", 3)
+                assert (await hub.send(names[0], granted[0], sites[0])).have == sites[0].log.at
+                assert most == RENEWING_AT_ONCE
+            finally:
+                away.undo()
+                goes_on.set()
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}
+    proven(hub)
 
 
 async def test_a_former_owner_is_refused_and_what_it_sends_is_not_taken(hub: Hub) -> None:
