@@ -2,10 +2,10 @@
 
 Averages decay exponentially (1 min, 5 min, 1 h, 24 h) and are corrected for the time since the worker was
 first seen, so that a machine that came a minute ago does not look slow (ckpool's lesson): since the start
-where it was known then, else since its first good shares, which say no more than that it is here. They are
-for eyes and for the allocator: floats, not stored. What is paid, and exact windows, come from the journal. A
-machine hashes whether or not an upstream takes its shares, so those that were good to us count as hashrate;
-accepted are only those that somebody took.
+where it was known then, else since its first good share was made. They are for eyes and for the allocator:
+floats, not stored. What is paid, and exact windows, come from the journal. A machine hashes whether or not an
+upstream takes its shares, so those that were good to us count as hashrate; accepted are only those that
+somebody took.
 
 Arrays by worker number; a sum over 22,400 workers is a few vector operations. Must not know: the database.
 """
@@ -184,13 +184,13 @@ class HashrateBook:
         self._last_s[mined] = now_s
         made = np.repeat(made_s, [len(it) // RECORD.itemsize for it in pending])
         np.maximum.at(self._made_s, mined, made[good])
+        came = np.isinf(self._since_s[mined])
+        np.minimum.at(self._since_s, mined[came], np.minimum(made[good][came], now_s - elapsed_s))
         # A share that is worth nothing has no difficulty in the tallies: whoever sends it could say any. It
         # counts like one of its worker's that was good.
         count = np.bincount(mined, count_mined, self._room)
         np.divide(hashes, count, out=self._share_hashes, where=count > 0)
         bad = np.bincount(worker[~good], shares[~good], self._room)
-        came = mined[np.isinf(self._since_s[mined])]
-        self._since_s[came], hashes[came], bad[came] = now_s, 0.0, 0.0
         kept = np.exp(-elapsed_s / REJECTED_S)
         self._rejected *= kept
         self._rejected += bad * self._share_hashes * ((1 - kept) / elapsed_s)

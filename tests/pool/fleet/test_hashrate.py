@@ -73,6 +73,25 @@ def test_a_machine_that_comes_while_the_pool_runs_shows_its_rate_from_its_first_
     assert book.look_at_containers(now_s)[container].rate_hps == pytest.approx(HASHES_A_SHARE / 6, rel=0.06)
 
 
+def test_a_machine_that_has_come_mines_from_its_first_share_on_and_what_is_late_is_of_when_it_was_made() -> (
+    None
+):
+    """A line was cut when they came: five minutes of shares are no work of a moment."""
+    fleet = registry(4)
+    book = HashrateBook(fleet, 0.0)
+    book.update(3_600.0)
+    for unit in ("new", "late"):
+        admission = fleet.admit(f"acme.c9.{unit}", "", ConnectionFrom())
+        assert isinstance(admission, Admitted)
+        fleet.prove(admission.worker)
+    book.add(tally(5), 3_606.0)
+    for age_s in range(300, 0, -6):
+        book.add(tally(6), 3_606.0, float(age_s))
+    new, late = (book.by_worker(3_612.0)[number] for number in (5, 6))
+    assert 0 < new.rates_hps[0] <= HASHES_A_SHARE / 6
+    assert late.rates_hps[WINDOWS_S.index(3600)] == pytest.approx(HASHES_A_SHARE / 6, rel=0.06)
+
+
 def test_a_look_at_containers_has_what_their_table_has() -> None:
     book = HashrateBook(registry(9), 0.0)
     steady(book, 900)
