@@ -253,7 +253,7 @@ def _planned(it: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(it: dict[str, Any]) -> dict[str, Any]:
-    restored_at_s = it["restore_asked_at_s"]
+    restored_at_s = None if it["state"] == "cancelled" else it["restore_asked_at_s"]
     states = ", ".join(f"{grouped(count)} {state}" for state, count in sorted(it["machines"].items()))
     return {
         "target_words": _target_words(it["target"], it["target_value"]),

@@ -180,7 +180,8 @@ def end_event(connection: Connection, event: Event, *, by: str, words: str, now_
     """Its machines are to mine again; one that has not begun is cancelled; of one that ends already nothing
     changes."""
     if event.state is EventState.PLANNED:
-        return move_event(connection, event, EventState.CANCELLED, f"by {by}: {words}", now_s)
+        asked = {"restore_asked_at_s": now_s, "restore_asked_by": by}
+        return move_event(connection, event, EventState.CANCELLED, f"by {by}: {words}", now_s, **asked)
     if not event.ended and event.restore_asked_at_s is None:
         values = {"restore_asked_at_s": now_s, "restore_asked_by": by}
         connection.execute(update(power_events).where(power_events.c.id == event.id).values(values))

@@ -48,13 +48,14 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """An event that the same source has asked for before. `until_s` is when it was over, where it is;
-    `replaced`: by the next one of its reference."""
+    `replaced`: by the next one of its reference; `dropped`: the source itself has ended it."""
 
     called: Called
     over: bool
     asked_at_s: int
     until_s: int
     replaced: bool = False
+    dropped: bool = False
 
     @property
     def spent(self) -> bool:

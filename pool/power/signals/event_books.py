@@ -52,6 +52,7 @@ class EventBooks:
                 over=it.ended or it.restore_asked_at_s is not None or it.until_s <= self._now_s,
                 asked_at_s=it.asked_at_s,
                 until_s=min(it.until_s, it.ended_at_s or it.until_s, it.restore_asked_at_s or it.until_s),
+                dropped=it.restore_asked_by == source,
             )
         return list(found.values())
 

@@ -9,7 +9,6 @@ ended stays so until its own end. Blocks: a look every some minutes, in a worker
 machines an event chooses.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -24,7 +23,7 @@ from payouts.schemas.money import containers, sites, workers
 from pool.books.store import Store
 from pool.power.curtailment.worth import price_now, sat_per_kwh
 from pool.power.energy.efficiencies import efficiencies_at
-from pool.power.signals.bounds import HOUR_S, PRICES_LONGEST_S, PRICES_STANDING_MAX, Standing
+from pool.power.signals.bounds import HOUR_S, PRICES_LONGEST_S, Standing
 from pool.power.signals.call import Called
 from pool.power.signals.intake import Intake
 from pool.power.signals.price_plan import Price, Run, between, limit_at, limits, runs
@@ -55,7 +54,6 @@ class PriceWatch:
         self._was: dict[str, dict[int, int]] = {}  # by site: from which mJ/TH on machines are off, by hour
         self._prices: Mapping[str, Sequence[Price]] = {}
         self._known: tuple[object, ...] = ()  # what they were asked for by
-        self._dropped: OrderedDict[str, None] = OrderedDict()  # references that no price asks for any more
 
     def look(self) -> None:
         """Ask for what is to be. Raises what the books raise."""
@@ -85,7 +83,6 @@ class PriceWatch:
             for run in runs(found, self._hours_max):
                 if run.until > begun and run.begin <= begun + AHEAD_H:
                     calls.append(_call(site, run, worths, of_site, begun, f"{now_s}.{at}"))
-        self._drop(standing, calls)
         self._intake.only(SOURCE, calls)
 
     def _prices_of(
@@ -128,16 +125,8 @@ class PriceWatch:
         """The hours of events that somebody else has ended."""
         for it in standing:
             ended = it.over and not it.replaced and it.until_s < it.called.until_s
-            if ended and it.called.reference not in self._dropped:
+            if ended and not it.dropped:
                 yield from range(it.called.from_s // HOUR_S, it.called.until_s // HOUR_S)
-
-    def _drop(self, standing: Sequence[Standing], calls: Sequence[Called]) -> None:
-        said = {it.reference for it in calls}
-        for it in standing:
-            if not it.over and it.called.reference not in said:
-                self._dropped[it.called.reference] = None
-        while len(self._dropped) > PRICES_STANDING_MAX:
-            self._dropped.popitem(last=False)
 
 
 def _was(standing: Sequence[Standing], worths: Mapping[int, Fraction]) -> dict[int, int]:

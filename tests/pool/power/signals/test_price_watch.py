@@ -103,6 +103,25 @@ def test_dear_hours_are_asked_for_a_day_before_and_once(books: Store) -> None:
     assert (event.target, event.asked_at_s, market.stops(event)) == ("break_even", NOW_S, {OLD})
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_hours_that_were_dear_and_are_so_again_are_asked_for_again_also_after_a_start(
+    books: Store, anew: bool
+) -> None:
+    """What the prices themselves have let go of, nobody has ended."""
+    market = Market(books)
+    market.say(*[50] * 6, 120, 120, 120, *[50] * 20)
+    market.look()
+    market.say(50, 50, 50, first=BEGUN + 6)
+    market.look(1)
+    assert market.told() == [("north", "cancelled", 6, 9)]
+    if anew:
+        market.start()
+    market.say(120, 120, 120, first=BEGUN + 6)
+    market.look(2)
+    assert market.told() == [("north", "cancelled", 6, 9), ("north", "planned", 6, 9)]
+    assert market.all()[0].restore_asked_by == SOURCE
+
+
 def test_a_dear_hour_of_the_day_after_tomorrow_is_not_asked_for_yet(books: Store) -> None:
     market = Market(books)
     market.say(*[50] * 30, 120, 120, *[50] * 10)
