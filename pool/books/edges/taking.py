@@ -28,6 +28,9 @@ log = structlog.get_logger()
 WORDS_CHARS_MAX: Final = 1_000
 # What a database says of values that it does not take: they came from the edge.
 OF_VALUES: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+# What it says of a table or a column that is not there, and of one that we may not write: whoever put the
+# books back, or upgraded them, did that.
+OF_TABLES: Final = frozenset({"42P01", "42703", "42501"})
 OURS: Final = ("pool.", "payouts.", "stratum.")  # whose exceptions say what an operator has to know
 TOO_MUCH: Final = "54"  # of PostgreSQL: a value that is too long for an index, which is no error of values
 
@@ -104,4 +107,4 @@ class EdgeTaker(Taker):
 
 def _is_of_values(error: SQLAlchemyError) -> bool:
     said = str(getattr(getattr(error, "orig", None), "sqlstate", None))
-    return isinstance(error, OF_VALUES) or said.startswith(TOO_MUCH)
+    return (isinstance(error, OF_VALUES) and said not in OF_TABLES) or said.startswith(TOO_MUCH)

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 import trio
 import trio.testing
-from sqlalchemy import Connection, Engine, event, func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine, event, func, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
@@ -288,6 +288,21 @@ async def test_books_that_are_not_where_they_were_left_end_the_hub_and_hold_nobo
     await hub.folding.fold()
     assert hub.edge(NORTH).held is None
     assert hub.shares() == {"acme.c01.u1": 7}
+
+
+async def test_books_that_lack_a_table_for_a_while_hold_nobody(hub: Hub) -> None:
+    """Put back without it, or by another account: no edge has chosen that."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, site)
+    await hub.change(lambda connection: connection.execute(text("ALTER TABLE tally_minutes RENAME TO away")))
+    with pytest.raises(DBAPIError):
+        await hub.folding.fold()
+    await hub.change(lambda connection: connection.execute(text("ALTER TABLE away RENAME TO tally_minutes")))
+    assert hub.edge(NORTH).held is None
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}
 
 
 @pytest.mark.sqlite_suffices
