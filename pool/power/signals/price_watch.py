@@ -82,7 +82,9 @@ class PriceWatch:
             self._was[site] = found
             for run in runs(found, self._hours_max):
                 if run.until > begun and run.begin <= begun + AHEAD_H:
-                    calls.append(_call(site, run, worths, of_site, begun, f"{now_s}.{at}"))
+                    call = _call(site, run, worths, of_site, begun, f"{now_s}.{at}")
+                    of_site = [it for it in of_site if it.called.reference != call.reference]
+                    calls.append(call)
         self._intake.only(SOURCE, calls)
 
     def _prices_of(
@@ -149,7 +151,7 @@ def _began(standing: Sequence[Standing], now_s: int) -> int:
 def _call(
     site: str, run: Run, worths: Mapping[int, Fraction], standing: Sequence[Standing], begun: int, new: str
 ) -> Called:
-    """As the event that is there already is called, where there is one."""
+    """As the event that is there already is called, where there is one that no earlier run is."""
     limit = run.limits[max(begun - run.begin, 0)]
     known = next(
         (

@@ -122,6 +122,24 @@ def test_hours_that_were_dear_and_are_so_again_are_asked_for_again_also_after_a_
     assert market.all()[0].restore_asked_by == SOURCE
 
 
+def test_an_event_of_which_hours_in_the_middle_become_cheap_goes_on_and_the_rest_is_another_one(
+    books: Store,
+) -> None:
+    """Nobody is woken for it in an hour that stays dear."""
+    market = Market(books)
+    market.say(*[120] * 12, *[50] * 20)
+    market.look()
+    (event,) = market.all()
+    with books.write() as connection:
+        move_event(connection, event, EventState.CURTAILING, "begun", NOW_S)
+    market.say(50, 50, 50, first=BEGUN + 4)
+    market.look(1.2)
+    assert market.told() == [("north", "curtailing", 0, 4), ("north", "planned", 7, 12)]
+    assert market.all()[0].restore_asked_at_s is None
+    market.look(1.4)
+    assert len(market.told()) == 2
+
+
 def test_a_dear_hour_of_the_day_after_tomorrow_is_not_asked_for_yet(books: Store) -> None:
     market = Market(books)
     market.say(*[50] * 30, 120, 120, *[50] * 10)
