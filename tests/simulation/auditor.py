@@ -28,6 +28,9 @@ from tests.simulation.miners import DIFF1, Job, Share
 
 ACCEPTED: Final = 0
 ELSEWHERE_HEIGHT: Final = 1_000_000  # of all that the other pool has; our chain is at some hundred
+# What is said of a share that is refused: in V1, and in V2.
+DUPLICATE: Final = ("Duplicate share", "duplicate-share")
+LOW: Final = ("Low difficulty share", "difficulty-too-low")
 GOOD: Final = (0, 11, 12)  # accepted; no upstream answered; it said no. To the miner all are good
 
 
@@ -167,9 +170,9 @@ class Audit:
                     yield Found("accepted below its difficulty", f"{share.worker}: {share.hash_int:064x}")
                 continue
             reaches = share.hash_int <= share.job.target
-            if share.verdict == "Duplicate share" and sent[share.hash_int] == 1:
+            if share.verdict in DUPLICATE and sent[share.hash_int] == 1:
                 yield Found("refused for another's share", f"{share.worker}: {share.hash_int:064x}")
-            if share.verdict == "Low difficulty share" and reaches:
+            if share.verdict in LOW and reaches:
                 yield Found(
                     "refused below a difficulty that it reaches", f"{share.worker}: {share.hash_int:064x}"
                 )

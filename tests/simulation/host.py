@@ -3,6 +3,7 @@
 Must not know: what its processes do.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +11,12 @@ from typing import Any, Final
 import trio
 
 from pool.journal.log import JournalLog
+from stratum.miners.turns.arrival import Arrival
 from tests.simulation.auditor import Found
 from tests.simulation.dice import Dice, dice
 from tests.simulation.disk import JournalDisk
 from tests.simulation.ground import Ground
-from tests.simulation.miners import Miner
-from tests.simulation.network import Connection
+from tests.simulation.network import Caller, Connection
 from tests.simulation.process import PROCESS, Moment, Process
 
 DOWN_S: Final = (0.5, 12.0)  # until a process that ended is started again
@@ -80,13 +81,21 @@ class Host:
         if self.process is not None:
             self.process.kill()
 
-    def take(self, board: Any, limits: Any, miner: Miner, address: str, links: Dice) -> Connection | None:
-        """A miner's connection, as a listener that has accepted it."""
+    def take(
+        self,
+        board: Any,
+        limits: Any,
+        caller: Caller,
+        address: str,
+        links: Dice,
+        begin: Callable[[Arrival], int] | None = None,
+    ) -> Connection | None:
+        """A miner's connection, as a listener that has accepted it; with `begin` one of another dialect."""
         place = limits.enter(address)
         if isinstance(place, str):
             return None
-        connection, far = self.world.network.connect(miner, links)
-        board.arrive(far, address, place)
+        connection, far = self.world.network.connect(caller, links)
+        board.arrive(far, address, place, begin, dear=begin is not None)
         self._connections = [*(it for it in self._connections if it.open), connection]
         return connection
 

@@ -24,7 +24,11 @@ from pool.main import Pool
 from pool.routing import proxy
 from pool.upstreams.channel import ChannelServices
 from pool.upstreams.rows import NewUpstream, add_upstream, find_upstream
+from stratum.miners.turns.arrival import Arrival
 from stratum.miners.vardiff import VardiffPolicy
+from stratum.sv2.authority import Credentials, public_text
+from stratum.sv2.dialect import Sv2
+from stratum.sv2.secp256k1 import key_pair
 from stratum.upstream.endpoint import UpstreamEndpoint
 from tests.fakes.upstreams import PASSWORD, USER
 from tests.fixtures.databases import store_in
@@ -40,6 +44,7 @@ from tests.simulation.kept_auditor import KEPT_LOG2
 from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.process import Process
+from tests.simulation.proxies import CERTIFICATE_S, Line
 from tests.simulation.upstreams import HOST, PORT
 
 SEGMENT_BYTES: Final = 1_024  # some batches: files begin and are trimmed all the time
@@ -76,6 +81,8 @@ class PoolNode(Host):
         self.database = self.data_dir / "angara.db"
         self.health = BooksHealth()
         self._pool: Pool | None = None  # that serves
+        self._sv2: Sv2 | None = None  # of it
+        self._key = key_pair()
         make_books(self.data_dir, fees_bps)
 
     @property
@@ -88,6 +95,23 @@ class PoolNode(Host):
             return None
         served = self._pool.edge.miners
         return self.take(served.board, served.connection_limits, miner, address, links)
+
+    def reach(self, line: Line, address: str, links: Dice) -> Connection | None:
+        """Likewise, of the listener for Stratum V2."""
+        if self._pool is None or self._sv2 is None:
+            return None
+        served, sv2 = self._pool.edge.miners, self._sv2
+        board, limits = served.board, served.connection_limits
+
+        def begin(arrived: Arrival) -> int:
+            return sv2.connection(board, limits, arrived.sock, arrived.address, arrived.place)
+
+        return self.take(board, limits, line, address, links, begin)
+
+    @property
+    def authority(self) -> str:
+        """What the pool is known by, in all of its lives."""
+        return public_text(self._key.x_only)
 
     async def run(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -104,6 +128,11 @@ class PoolNode(Host):
             pool = Pool(self._config(), books, transport=self._transport, wall_clock=self.world.clock.wall_s)
             async with trio.open_nursery() as nursery:
                 await nursery.start(pool.run)
+                credentials = Credentials(
+                    self._key, validity_s=CERTIFICATE_S, wall_clock=self.world.clock.wall_s
+                )
+                self._sv2 = Sv2(credentials)
+                await nursery.start(self._sv2.run, pool.edge.miners.board)
                 self._pool = pool
                 self.began()
         except BaseException as error:
@@ -111,7 +140,7 @@ class PoolNode(Host):
             if not refused:  # books that are away refuse a start, which is tried again
                 raise
         finally:
-            self._pool = None
+            self._pool = self._sv2 = None
             books.close()
 
     def _open_journals(self, *args: Any, **options: Any) -> list[OpenJournal]:

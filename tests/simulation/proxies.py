@@ -23,6 +23,7 @@ from tests.simulation.miners import DIFF1, MASK, Job, Ledger, Share
 from tests.simulation.network import Connection
 from tests.stages.sv2_machine import Initiator, MachineChannel, Said, Sv2Machine, authority_of, sha256d
 
+CERTIFICATE_S: Final = 10_000_000  # of a pool
 SECOND_BYTES: Final = 234  # of the handshake
 WORKER_TRACKING: Final = 0x0002
 MACHINES_MAX: Final = 4  # behind one proxy

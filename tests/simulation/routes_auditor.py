@@ -18,6 +18,7 @@ from pool.routing import channels, routes
 from pool.routing.routes import ORDER, UPSTREAM, RouteKey
 from stratum.difficulty import floor_log2
 from stratum.miners.mining_session import State
+from tests.simulation.auditor import DUPLICATE, LOW
 from tests.simulation.course import course
 from tests.simulation.dice import dice
 from tests.simulation.miners import Share
@@ -25,9 +26,6 @@ from tests.simulation.other_pools import Route
 from tests.simulation.routes_happenings import Happenings
 from tests.simulation.routes_world import OWN, RoutesWorld
 
-# What a share is told of that is refused: in V1, and in V2.
-DUPLICATE: Final = ("Duplicate share", "duplicate-share")
-LOW: Final = ("Low difficulty share", "difficulty-too-low")
 NEVER: Final = ("invalid-extranonce-size", "invalid-timestamp")
 UNKNOWN: Final = ("Unauthorized worker", "unknown-user")  # while no node answers
 GOOD_S: Final = 100.0  # who has had no share accepted for so long mines for nothing

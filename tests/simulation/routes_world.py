@@ -50,7 +50,16 @@ from tests.simulation.ground import habits
 from tests.simulation.miners import Job, Miner, Share
 from tests.simulation.network import Connection, Network
 from tests.simulation.other_pools import COINBASE1, OtherPool, Route
-from tests.simulation.proxies import MACHINES_MAX, Line, Proxy, machine, proxy, root_of, translator
+from tests.simulation.proxies import (
+    CERTIFICATE_S,
+    MACHINES_MAX,
+    Line,
+    Proxy,
+    machine,
+    proxy,
+    root_of,
+    translator,
+)
 
 TENANTS: Final = {1: "acme", 2: "borealis", 3: "cascade"}
 UPSTREAMS: Final = {1: "north", 2: "south", 3: "west"}
@@ -63,7 +72,6 @@ MOVE_INTERVAL_S: Final = 6.0
 FEW: Final = 0.3  # of worlds have room for so few on a connection with a byte for our prefix:
 FEW_PREFIXES: Final = 3
 PROXIES: Final = (0, 1, 2, 2, 3)  # of who speaks V2
-CERTIFICATE_S: Final = 10_000_000
 OWN_KEPT: Final = 40  # pieces of own work: no machine searches an older one
 PROMPT_S: Final = (0.001, 0.005)  # until another pool answers, with a hundred shares a second
 OVER_S: Final = 20.0  # until all that happened is over

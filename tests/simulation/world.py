@@ -37,7 +37,9 @@ from tests.simulation.kept_auditor import kept
 from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.pool_node import PoolNode
+from tests.simulation.proxies import MACHINES_MAX, Proxy, proxy, translator
 
+PROXIES: Final = (0, 0, 1, 2)  # of Stratum V2
 REST_S: Final = 27.0  # that one process serves until all is folded and settled, and all blocks are in place
 QUIET_S: Final = 4.0  # for what is under way at the end to be answered
 PATIENCE_S: Final = 300.0  # for a pool to serve again, when all is well
@@ -52,6 +54,8 @@ class World(Ground):
         self.faults = Faults(self, KINDS)
         self.tenants = [it for it in FEES_BPS if it != ELSEWHERE or self.chance.random() < ELSEWHERE_TOO]
         self.miners = [self._miner(number) for number in range(self.chance.randint(*size.machines))]
+        proxies = dice(seed, "proxies").choice(PROXIES)
+        self.proxies = [self._proxy(number) for number in range(proxies)]
 
     def _miner(self, number: int) -> Miner:
         chance, links = dice(self.seed, "miner", number), dice(self.seed, "links", number)
@@ -67,6 +71,24 @@ class World(Ground):
             session_number=self.next_session,
         )
 
+    def _proxy(self, number: int) -> Proxy:
+        chance, links = dice(self.seed, "proxy", number), dice(self.seed, "proxy's links", number)
+        tenant, manners = chance.choice(self.tenants), chance.choice((translator, proxy))(chance)
+        return Proxy(
+            [f"{tenant}.v{number:02}.u{unit}" for unit in range(chance.randint(1, MACHINES_MAX))],
+            manners,
+            self,
+            chance,
+            reach=lambda line: self.node.reach(line, f"10.1.0.{number}", links),
+            authority=self.node.authority,
+        )
+
+    def session_of(self, name: str) -> int:
+        return self.next_session()
+
+    def wrong(self, verdict: str, words: object) -> None:
+        self.found.append(Found(verdict, str(words)))
+
     def _connect(self, miner: Miner, number: int, links: Any) -> Connection | None:
         return self.node.connect(miner, f"10.0.{number % 7}.{number}", links)
 
@@ -78,6 +100,8 @@ class World(Ground):
             chance = dice(self.seed, "power")
             for miner in self.miners:
                 self.network.after(chance.uniform(0.0, 3.0), miner.start)
+            for its in self.proxies:
+                nursery.start_soon(its.run)
             self.faults.plan()
             await trio.sleep(self.seconds)
             self.faults.over()
@@ -85,6 +109,8 @@ class World(Ground):
             await trio.sleep(QUIET_S)
             for miner in self.miners:
                 miner.stop()
+            for its in self.proxies:
+                its.stop()
             await self._within(self._all_is_at_rest, "the pool never came to rest")
             await self.node.stop()
             nursery.cancel_scope.cancel()
