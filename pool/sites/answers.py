@@ -183,7 +183,12 @@ class Answers:
             mine = finder if named else None
             paid_by = None if mine is None else await self._paid_by(epoch, told.at_s, mine, scheme)
             directory = blocks_directory(self._config.data_dir)
-            await trio.to_thread.run_sync(_store, directory, told, block, BlockNote(0, mine, paid_by))
+            try:
+                await trio.to_thread.run_sync(_store, directory, told, block, BlockNote(0, mine, paid_by))
+            except OSError as error:
+                words = f"{directory}: {error.strerror or error}"
+                log.error("block_of_edge_not_stored", edge=self._name, hash=told.hash_hex, reason=words)
+                raise HubAway(words) from None
         log.info("block_of_edge", edge=self._name, hash=told.hash_hex)
         await self._hub.book_found_blocks(frozenset((told.hash_hex,)))
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import trio
 import trio.testing
 from sqlalchemy import func, insert, select
 
+import pool.sites.answers
 from payouts.rates import Scheme
 from payouts.schemas.divisions import block_funds
 from payouts.schemas.money import sibling_blocks, workers
@@ -36,6 +38,7 @@ from pool.sites.answers import SESSIONS_MAX
 from pool.sites.sites import ASKED_AT_ONCE
 from pool.upstreams.rows import add_upstream
 from tests.fakes.bitcoinds import template_result
+from tests.fakes.disks import disk_full
 from tests.histories.orders import new_order, new_upstream
 from tests.histories.solving import EXTRANONCE1, PAYOUT, hash_hex, solve, work_on
 from tests.stages.answering_hub import EASIEST, NORTH, SOUTH, House
@@ -104,6 +107,24 @@ async def test_a_block_is_booked_with_what_its_own_bytes_pay_and_once(house: Hou
         await house.north.found(epoch, raw, None)
     assert house.in_books() == [(hash_, 101, value, None)]
     assert await house.north.unbooked(epoch, [hash_]) == []
+
+
+async def test_a_block_that_the_hubs_disk_does_not_take_is_asked_for_later_in_words(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log had a traceback each time, of another file each."""
+
+    def full(*_: object) -> None:
+        raise disk_full()
+
+    raw, hash_ = block()
+    with monkeypatch.context() as now, structlog.testing.capture_logs() as logs:
+        now.setattr(pool.sites.answers, "write_whole", full)
+        with pytest.raises(HubAway, match="blocks: No space left on device"):
+            await house.north.found(house.granted.epoch, raw, None)
+    assert [it["event"] for it in logs] == ["block_of_edge_not_stored"]
+    await house.north.found(house.granted.epoch, raw, None)
+    assert [it[0] for it in house.in_books()] == [hash_]
 
 
 async def test_a_block_that_pays_somebody_else_is_no_income(house: House) -> None:
