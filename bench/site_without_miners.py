@@ -64,7 +64,7 @@ class SiteWithoutMiners:
             JournalReader(self._directory, lambda: self.number),
             epoch=lambda: self._membership.epoch,
             wanted=self._wanted,
-            send_long=self._send_long,
+            send=self._send,
             away=(HubAway, AnsweredWithError, EdgeRefused),
         )
         self.log: JournalLog | None = None
@@ -197,7 +197,7 @@ class SiteWithoutMiners:
             self._refreshed_s = trio.current_time()
             await trio.to_thread.run_sync(self.log.trim, it.begin.start.beginning.behind)
 
-    async def _send_long(self, frames: bytes) -> None:
+    async def _send(self, frames: bytes) -> None:
         await self._hub.send(self._membership.epoch, frames)
 
     # pool.sites.questions.Site

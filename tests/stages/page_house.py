@@ -368,7 +368,7 @@ class _Fleet:
         chance = np.random.default_rng(7)
         before_s = trio.current_time()
         self._hashrates.update(before_s)
-        self._hashrates._make_room(int(self._numbers.max()), before_s)
+        self._hashrates._make_room(int(self._numbers.max()))
         self._hashrates._since_s[:] = before_s  # nobody has mined yet, and nobody is slow for that
         while True:
             await trio.sleep(1.0)

@@ -62,8 +62,8 @@ def test_a_machine_that_comes_while_the_pool_runs_shows_its_rate_from_its_first_
     admission = fleet.admit("acme.c9.new", "", ConnectionFrom())
     assert isinstance(admission, Admitted)
     fleet.prove(admission.worker)
-    for now_s in range(begun_s + 6, begun_s + minutes * 60 + 1, 6):
-        book.add(tally(admission.worker), float(now_s))
+    for share_s in range(begun_s + 6, begun_s + minutes * 60 + 1, 6):
+        book.add(tally(admission.worker), float(share_s))
     now_s = begun_s + minutes * 60.0
     expected = pytest.approx([HASHES_A_SHARE / 6] * len(WINDOWS_S), rel=0.06)
     assert book.by_worker(now_s)[admission.worker].rates_hps == expected

@@ -150,13 +150,9 @@ async def test_a_block_that_was_just_found_is_read_when_there_is_a_descriptor_fo
     found = FoundBlock(
         result=result, income_sat=5, finder=None, solo=None, scheme=None, header=Header(0x207FFFFF, 5)
     )
-    crowded_until_s, (of, usual) = (
-        trio.current_time() + 60,
-        {
-            "listdir": (os, os.listdir),
-            "read_bytes": (Path, Path.read_bytes),
-        }[where],
-    )
+    crowded_until_s = trio.current_time() + 60
+    of: Any = {"listdir": os, "read_bytes": Path}[where]
+    usual = getattr(of, where)
 
     def reads(path: Path) -> Any:
         if trio.current_time() < crowded_until_s:
