@@ -60,6 +60,7 @@ from tests.simulation.proxies import (
     root_of,
     translator,
 )
+from tests.simulation.upstreams import PROMPT_S
 
 TENANTS: Final = {1: "acme", 2: "borealis", 3: "cascade"}
 UPSTREAMS: Final = {1: "north", 2: "south", 3: "west"}
@@ -73,7 +74,6 @@ FEW: Final = 0.3  # of worlds have room for so few on a connection with a byte f
 FEW_PREFIXES: Final = 3
 PROXIES: Final = (0, 1, 2, 2, 3)  # of who speaks V2
 OWN_KEPT: Final = 40  # pieces of own work: no machine searches an older one
-PROMPT_S: Final = (0.001, 0.005)  # until another pool answers, with a hundred shares a second
 OVER_S: Final = 20.0  # until all that happened is over
 REST_S: Final = 150.0  # all is well: everybody comes to where it belongs
 QUIET_S: Final = 70.0  # for shares that nobody answers to be given up

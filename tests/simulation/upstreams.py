@@ -17,6 +17,7 @@ from tests.simulation.process import PROCESS
 HOST: Final = "north.example"
 PORT: Final = 3333
 ANSWER_S: Final = (0.002, 0.08)
+PROMPT_S: Final = (0.001, 0.005)  # when all is well: at a hundred shares a second nothing is left behind
 JOB_S: Final = (2.0, 9.0)  # between two jobs
 ANOTHER_BLOCK: Final = 0.4  # chance that a job is on one
 REJECTS: Final = 0.03  # chance that a good share is said to be stale

@@ -38,6 +38,7 @@ from tests.simulation.miners import Miner
 from tests.simulation.network import Connection
 from tests.simulation.pool_node import PoolNode
 from tests.simulation.proxies import MACHINES_MAX, Proxy, proxy, translator
+from tests.simulation.upstreams import PROMPT_S
 
 PROXIES: Final = (0, 0, 1, 2)  # of Stratum V2
 REST_S: Final = 27.0  # that one process serves until all is folded and settled, and all blocks are in place
@@ -105,6 +106,7 @@ class World(Ground):
             self.faults.plan()
             await trio.sleep(self.seconds)
             self.faults.over()
+            self.upstream.answer_s = PROMPT_S
             await self._within(self.node.served, "the pool never came back")
             await trio.sleep(QUIET_S)
             for miner in self.miners:
