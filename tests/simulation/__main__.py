@@ -5,8 +5,12 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from tests.fixtures.in_memory import move_there
+from tests.simulation.auditor import Found
 from tests.simulation.ground import LARGE, SMALL, Outcome
 from tests.simulation.money_auditor import play_money
 from tests.simulation.planted_bugs import PLANTED, planted
@@ -28,9 +32,9 @@ def main() -> int:
     if asked.seed is not None:
         seeds = range(asked.seed, asked.seed + 1)
     if asked.routes:
-        return _play_all_routes(seeds, asked.planted, trace=asked.trace)
+        return _play_each(seeds, partial(_routes, asked.planted), trace=asked.trace)
     if asked.money:
-        return _play_all_money(seeds, trace=asked.trace)
+        return _play_each(seeds, _money, trace=asked.trace)
     sums, began_s, bad = Counter[str](), time.process_time(), 0
     for seed in seeds:
         with planted(asked.planted):
@@ -52,49 +56,48 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def _play_all_routes(seeds: range, bug: str | None, *, trace: bool) -> int:
+class Seen(NamedTuple):
+    """What there is to say of a world that was played."""
+
+    found: Sequence[Found]
+    course: Sequence[str]
+    counts: Counter[str]
+
+
+def _play_each(seeds: range, play_one: Callable[[int], Seen], *, trace: bool) -> int:
     bad, sums = 0, Counter[str]()
     for seed in seeds:
         try:
-            with planted(bug):
-                world = play_routes(seed)
+            seen = play_one(seed)
         except Exception:
             traceback.print_exc()
             print(f"seed {seed} ended", flush=True)
             bad += 1
             continue
-        bad += bool(world.found)
-        sums.update(f"moved by {kind.value}" for kind in world.placement.moved.elements())
-        sums.update(f"{it.verdict}" for it in world.shares)
-        sums.update({"taken elsewhere": sum(len(pool.counted) for pool in world.pools.values())})
+        bad += bool(seen.found)
+        sums.update(seen.counts)
         if trace:
-            print("\n".join(world.course))
-        for it in world.found[:FOUND_MAX]:
+            print("\n".join(seen.course))
+        for it in seen.found[:FOUND_MAX]:
             print(f"seed {seed}: {it}", flush=True)
-    words = ", ".join(f"{count} {what}" for what, count in sums.items())
+    words = ", ".join(f"{count} {what}" for what, count in sorted(sums.items()))
     print(f"{len(seeds)} seeds, {bad} of them not clean: {words}")
     return 1 if bad else 0
 
 
-def _play_all_money(seeds: range, *, trace: bool) -> int:
-    bad, sums = 0, Counter[str]()
-    for seed in seeds:
-        try:
-            played = play_money(seed)
-        except Exception:
-            traceback.print_exc()
-            print(f"seed {seed} ended", flush=True)
-            bad += 1
-            continue
-        bad += played.found is not None
-        sums.update(played.done)
-        if trace:
-            print("\n".join(played.course))
-        if played.found is not None:
-            print(f"seed {seed}: {played.found}", flush=True)
-    words = ", ".join(f"{count} {what}" for what, count in sorted(sums.items()) if "refused" not in what)
-    print(f"{len(seeds)} seeds, {bad} of them not clean: {words}")
-    return 1 if bad else 0
+def _routes(bug: str | None, seed: int) -> Seen:
+    with planted(bug):
+        world = play_routes(seed)
+    counts = Counter(f"moved by {kind.value}" for kind in world.placement.moved.elements())
+    counts.update(f"{it.verdict}" for it in world.shares)
+    counts.update({"taken elsewhere": sum(len(pool.counted) for pool in world.pools.values())})
+    return Seen(world.found, world.course, counts)
+
+
+def _money(seed: int) -> Seen:
+    played = play_money(seed)
+    done = Counter({what: count for what, count in played.done.items() if "refused" not in what})
+    return Seen(() if played.found is None else (played.found,), played.course, done)
 
 
 def _arguments() -> argparse.Namespace:
