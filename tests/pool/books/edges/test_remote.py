@@ -24,6 +24,7 @@ from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
 from pool.books.edges import limits
 from pool.books.edges.leases import EdgeRefused
+from pool.books.edges.prices import NotYet
 from pool.books.edges.remote import RENEWED_S, RENEWING_AT_ONCE
 from pool.books.edges.remote_edge import AWAY_S, TRIED_S, RemoteEdge
 from pool.books.edges.rows import EdgePlace, release_edge, reset_edge, retire_edge, set_edge
@@ -724,6 +725,30 @@ async def test_a_clock_that_is_ahead_waits_for_ours_and_dates_nothing(hub: Hub) 
 
 
 @pytest.mark.sqlite_suffices
+async def test_our_own_clock_that_was_ahead_for_a_moment_keeps_no_edge_waiting(hub: Hub) -> None:
+    """The books have come to that moment: what follows is dated at it, and is in the books at once."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    hub.clock.now_s += 86_400
+    site.share("acme.c01.u1", 1)
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    hub.clock.now_s -= 86_400
+    site.share("acme.c01.u1", 2)
+    await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames()))
+    await hub.folding.fold()
+    (standing,) = hub.edges.standing()
+    assert (hub.shares(), standing.waits) == ({"acme.c01.u1": 3}, None)
+    with hub.store.read() as connection:
+        moment_s = position_of(connection, site.writer).moment_s
+    site.moment_s = moment_s + 1
+    site.share("acme.c01.u1", 4)
+    await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames()))
+    await hub.folding.fold()
+    assert hub.shares() == {"acme.c01.u1": 3}, "what an edge dates beyond it waits as ever"
+
+
+@pytest.mark.sqlite_suffices
 async def test_more_work_than_the_nameplate_is_told_and_booked(store: Store, tmp_path: Path) -> None:
     """Of 500 TH/s. A share of difficulty 2^16 is 281 TH: ten minutes, at half as much again, are 1,600."""
     hub = Hub(store, tmp_path, NORTH, ths=500)
@@ -1173,8 +1198,12 @@ async def test_what_waits_is_dated_no_earlier_than_what_the_books_have_said_mean
     granted = await hub.begin(NORTH, site)
     site.share("acme.c01.u1", 3)
     await hub.send(NORTH, granted, site)
+
+    def waits(*given: object) -> None:
+        raise NotYet("our nodes have not said so")
+
     with monkeypatch.context() as patch:
-        patch.setattr(limits, "CLOCK_AHEAD_S", -10_000)
+        patch.setattr(limits.EdgeLimits, "look", waits)
         for _ in range(2):
             await hub.folding.fold()
             hub.clock.now_s += 7_200
