@@ -112,6 +112,8 @@ CHANGES_MAX = 200  # of the key: ten a year
 CLOSINGS_MAX = 200_000  # likewise: each hour of twenty years
 SETTLEMENTS_MAX = 10_000  # of an hour
 COINS_MAX = 2_000  # of a reserve: a minute
+WORKS_MAX = 100  # of a block, by fee: fractions of which no two are alike take a hundred times as long for ten
+TARGETS_MAX = 1_000  # of an hour: likewise
 PSAT = 10**12  # of a satoshi
 DAY_S = 86_400
 
@@ -905,7 +907,7 @@ def check_divided(statement: Any, report: Report) -> None:
         window = WINDOWS[text(it, "scheme", "|".join(WINDOWS))]
         report.same(f"window of block {block}", natural(it, "window_blocks"), window)
         work = credit = fee = Fraction(0)
-        for part in rows(it, "works"):
+        for part in rows(it, "works", WORKS_MAX):
             bps, blocks = natural(part, "fee_bps", 10_000), ratio(part, "blocks")
             work, credit, fee = work + blocks, credit + blocks * (10_000 - bps), fee + blocks * bps
         full = ratio(it, "full_blocks")
@@ -1670,7 +1672,7 @@ def check_receipt(row: Any, report: Report) -> None:
     report.same(f"what was billed before, {what}", natural(row, "billed_before_psat", 1 << 100), billed)
     bill = price_psat(owed, terms) - billed
     report.same(f"bill {what}, in psat", whole(row, "bill_psat", 1 << 100), bill)
-    targets = [text(it, "target", "[0-9a-f]{64}") for it in rows(row, "targets")]
+    targets = [text(it, "target", "[0-9a-f]{64}") for it in rows(row, "targets", TARGETS_MAX)]
     report.same(f"targets {what}, in their order", targets, sorted(set(targets)))
     for said in row["targets"]:
         check_exact(said, SAID, "a target")
@@ -1909,23 +1911,24 @@ def check_hours(chain: List[Any], report: Report) -> None:
 def check_chance(chain: List[Any], report: Report) -> None:
     """What is billed against what was sent. Only shares that meet the upstream's target can be counted by
     both; they stand for all others by chance, which is so far off once in three million orders."""
-    billed, stands_for, squares = 0, Fraction(0), Fraction(0)
+    billed = stands_for = squares = 0
     for row in chain:
         billed += work(row, "work")
         for said in row["targets"]:
-            stands_for += share_work(said) * sent(said)
-            squares += share_work(said) ** 2 * sent(said)
+            each, shares = int(share_work(said)), sent(said)
+            stands_for += each * shares
+            squares += each**2 * shares
     excess = billed - stands_for
     terms = chain[-1]["terms"]
     if not stands_for:
         report.open.append("what the work that is billed stands for: no share was sent in these hours")
-    elif excess > 0 and excess**2 > SIGMAS**2 * (squares / stands_for) * max(Fraction(billed), stands_for):
+    elif excess > 0 and excess**2 * stands_for > SIGMAS**2 * squares * max(billed, stands_for):
         report.wrong.append(
             f"more work is billed than the shares stand for that were sent: worth"
-            f" {in_sat(price_psat(int(excess), terms))} sat, which is no chance"
+            f" {in_sat(price_psat(excess, terms))} sat, which is no chance"
         )
     elif billed:
-        far = int(abs(excess) * 1_000_000 / billed)
+        far = abs(excess) * 1_000_000 // billed
         report.good.append(
             f"the work that is billed is within {far // 10_000}.{far % 10_000:04} % of what the shares that"
             " were sent stand for, which may be chance"
@@ -2859,7 +2862,7 @@ def verify(asked: argparse.Namespace) -> int:
     """Say what was found; the exit code."""
     try:
         report = checked(asked)
-    except (Unreadable, MemoryError) as error:
+    except (Unreadable, MemoryError, RecursionError) as error:
         print(shown(f"UNREADABLE {error or 'it is too large'}"))
         return 2
     found: List[Tuple[str, List[str]]] = [

@@ -265,6 +265,32 @@ def test_what_is_too_large_is_not_read(auditor: Auditor, monkeypatch: pytest.Mon
     assert auditor.found(bytes(2 << 20)) == (2, ["it is larger than 1 MiB"])
 
 
+def test_a_block_that_pays_work_at_fees_without_end_is_not_added_up(
+    book: ClosedBook, auditor: Auditor
+) -> None:
+    """Fractions of 600 digits each, of which no two are alike: of 1 MB of them the sum took a minute, of the
+    64 MB that a file may have years."""
+    value = json.loads(book.file())
+    works = [{"fee_bps": at, "blocks": f"1/{10**599 + at}"} for at in range(101)]
+    value["statement"]["divided"] = {
+        "blocks": [{"hash": "0" * 64, "scheme": "pplns1", "window_blocks": 1, "works": works}]
+    }
+    assert auditor.found(signed_again(value)) == (2, ["'works' is no list of up to 100"])
+
+
+def test_no_depth_of_a_file_ends_in_a_traceback(tmp_path: Path) -> None:
+    """What could just be read was too deep to be hashed."""
+    change: dict[str, object] = {
+        name: "0" * size for name, size in (("former", 64), ("key", 64), ("former_signature", 128))
+    }
+    change |= {"change": 1, "lost": False, "at_utc": "2026-12-01T00:00:00Z"}
+    file, most = tmp_path / "file.json", sys.getrecursionlimit()
+    for depth in range(most - 120, most):
+        deep = "[" * depth + "]" * depth
+        file.write_text(f'[{json.dumps(change)[:-1]}, "deep": {deep}}}]')
+        assert angara_verify.verify(angara_verify.parser().parse_args([str(file), "--key", "0" * 64])) == 2
+
+
 def test_two_files_of_the_same_meaning_are_not_both_good(book: ClosedBook, auditor: Auditor) -> None:
     """What another program wrote may be read otherwise by a third."""
     compact = json.dumps(json.loads(book.file())).encode()

@@ -198,6 +198,15 @@ def test_work_that_no_share_stands_for_is_billed_within_chance_alone(
     assert 5 * per_second**-0.5 < 0.000_4
 
 
+def test_an_hour_of_targets_without_end_is_not_added_up(
+    chain: list[dict[str, Any]], auditor: Auditor
+) -> None:
+    """Of 20,000 of which no two are alike the sum took hours."""
+    said = {"accepted": 1, "rejected": {}, "unanswered": 0}
+    chain[0]["targets"] = [said | {"target": f"{at:064x}"} for at in range(1, 1_002)]
+    assert auditor.found(angara_verify.as_written(chain)) == (2, ["'targets' is no list of up to 1000"])
+
+
 def test_work_of_an_hour_that_is_in_two_receipts_is_found(
     chain: list[dict[str, Any]], auditor: Auditor
 ) -> None:
