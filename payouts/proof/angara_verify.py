@@ -13,6 +13,7 @@ What is checked of {"content_sha256", "proof", "statement"}:
    the sums of each rate; its block fees again, from the blocks that they are the mean of; of blocks that were
    divided over the tenant's work its part of each;
    opening + credits + divided - payouts + adjustments - energy + grid = closing;
+   with --previous, that all shares that were counted in the period before are in settlements;
 4. the signature (BIP340) over that hash and all of `proof`;
 5. the root: its hash and signature, and the way from each of the tenant's leaves to it. The leaves together
    are the closing balance, so the tenant is in the total that everybody was told;
@@ -112,7 +113,9 @@ CHANGES_MAX = 200  # of the key: ten a year
 CLOSINGS_MAX = 200_000  # likewise: each hour of twenty years
 SETTLEMENTS_MAX = 10_000  # of an hour
 COINS_MAX = 2_000  # of a reserve: a minute
-WORKS_MAX = 100  # of a block, by fee: fractions of which no two are alike take a hundred times as long for ten
+WORKS_MAX = (
+    100  # of a block, by fee: fractions of which no two are alike take a hundred times as long for ten
+)
 TARGETS_MAX = 1_000  # of an hour: likewise
 PSAT = 10**12  # of a satoshi
 DAY_S = 86_400
@@ -842,6 +845,7 @@ def check_statement(value: Any, report: Report, key: Optional[Keys] = None) -> N
         report.open.append("the price of each settlement: only a signed statement has its shares")
     else:
         check_settlements(statement, proof, report)
+        tell_uncredited(statement, proof, report)
         check_block_fees(statement, proof, report)
         check_signature(value, proof, report, key)
         check_root(member(proof, "root"), report)
@@ -982,11 +986,8 @@ def check_settlements(statement: Any, proof: Any, report: Report) -> None:
             report.wrong.append(f"settlement {what}: it is of no rate, or there twice")
             continue
         settled.add(what)
-        price, worth, shares = prices[rate][0], Fraction(0), table(member(it, "shares"), "shares")
-        for log2 in shares:
-            if not re.fullmatch(r"-?\d{1,3}", log2, re.ASCII) or abs(int(log2)) > 256:
-                raise Unreadable(f"2^{log2!r:.20} is no difficulty")
-            difficulty, count = Fraction(2) ** int(log2), natural(shares, log2)
+        price, worth = prices[rate][0], Fraction(0)
+        for difficulty, count in settled_shares(it):
             worth += price.worth_sat(difficulty, count)
             sums[rate][0] += count
             sums[rate][1] += difficulty * count
@@ -1017,6 +1018,38 @@ def check_settlements(statement: Any, proof: Any, report: Report) -> None:
         report.good.append(
             f"{len(settled)} settlements at {len(prices)} prices: each follows from its shares, its price and"
             f" its carry, and they are {posted} sat and {carry} psat carried forward"
+        )
+
+
+def settled_shares(settlement: Any) -> List[Tuple[Fraction, int]]:
+    """By their difficulty."""
+    shares, found = table(member(settlement, "shares"), "shares"), []
+    for log2 in shares:
+        if not re.fullmatch(r"-?\d{1,3}", log2, re.ASCII) or abs(int(log2)) > 256:
+            raise Unreadable(f"2^{log2!r:.20} is no difficulty")
+        found.append((Fraction(2) ** int(log2), natural(shares, log2)))
+    return found
+
+
+def uncredited(statement: Any, proofs: List[Any]) -> Tuple[int, Fraction]:
+    """Accepted shares of a statement's period, and their work, that none of the settlements are of."""
+    total = member(member(statement, "work"), "total")
+    shares, done = natural(total, "accepted"), decimal(total, "work")
+    begins, ends = (day_number(text(statement, it), it) * DAY_S for it in ("from_day", "to_day"))
+    for it in (it for proof in proofs for it in rows(proof, "settlements")):
+        if begins <= moment(it, "hour_utc") < ends:
+            for difficulty, count in settled_shares(it):
+                shares, done = shares - count, done - difficulty * count
+    return shares, done
+
+
+def tell_uncredited(statement: Any, proof: Any, report: Report) -> None:
+    shares, done = uncredited(statement, [proof])
+    if shares > 0 or done > 0:
+        far = int(done * 1_000_000 / (decimal(statement["work"]["total"], "work") or 1))
+        report.open.append(
+            f"where {shares} accepted shares of this period are credited, {far // 10_000}.{far % 10_000:04} %"
+            " of its work: the last hour's are in the next statement. Give it with this one as --previous"
         )
 
 
@@ -1250,6 +1283,7 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
         root, old = (member(it, "root") for it in proofs)
         for name in ("network", "genesis", "book"):
             report.same(f"{name} of the root, against the statement before", root[name], old[name])
+        check_credited(then, now, proofs, report)
         number, earlier = natural(root, "number"), natural(old, "number")
         report.check(earlier < number, "", "its root is not later than that of the statement before")
         if number == earlier + 1 and root["key"] == old["key"]:
@@ -1258,6 +1292,23 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
             report.open.append(f"the chain from root {earlier} to root {number}: give --roots")
     if len(report.wrong) == wrong:
         report.good.append("it goes on from the statement before it, balance and carry")
+
+
+def check_credited(then: Any, now: Any, proofs: List[Any], report: Report) -> None:
+    """That what was counted in the period before is credited by the end of this one. A pool settles hour by
+    hour, the oldest first; whose books stood still since has settled none of this period."""
+    shares, done = uncredited(then, proofs)
+    begins = day_number(text(now, "from_day"), "from_day") * DAY_S
+    goes_on = any(moment(it, "hour_utc") > begins for it in rows(proofs[0], "settlements"))
+    if shares <= 0 and done <= 0:
+        report.good.append("all accepted shares of the period before are credited there or here")
+    elif goes_on:
+        report.wrong.append(
+            f"{shares} accepted shares of the period before, of difficulty {float(done):.6g} together, are"
+            " credited neither there nor here"
+        )
+    else:
+        report.open.append(f"where {shares} accepted shares of the period before are credited")
 
 
 # Shares

@@ -16,6 +16,7 @@ from payouts.proof import angara_verify
 from payouts.proof.angara_verify import Price, as_written, signed_by
 from payouts.proof.key import ProofKey
 from payouts.proof.tree import BadTree, Tree
+from payouts.tallies import Tally
 from tests.fixtures.databases import SqliteDatabases, fresh_store
 from tests.histories.proof import (
     KEY,
@@ -26,7 +27,7 @@ from tests.histories.proof import (
     root_signed_again,
     signed_again,
 )
-from tests.histories.statements import DAY
+from tests.histories.statements import DAY, DAY_S
 
 FILE = Path(angara_verify.__file__)
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -407,6 +408,43 @@ def test_work_that_is_paid_below_its_price_is_found(book: ClosedBook, auditor: A
     of["money"]["credits_sat"] -= taken
     _, wrong = auditor.found(signed_again(value))
     assert sum(it.startswith("credit of settlement") for it in wrong) == taken
+
+
+def test_work_that_is_counted_and_credited_in_part_is_found(
+    sqlite_databases: SqliteDatabases, auditor: Auditor
+) -> None:
+    """He tells him all that his machines count themselves, twice what he settles, and each settlement is
+    right: half of the work was his, and nothing was wrong."""
+    with fresh_store(sqlite_databases) as store:
+        book = ClosedBook(store)
+        book.close(1)
+        rate = book.rate()
+        work = Tally(
+            worker_id=100, rate_id=rate, minute=DAY_S // 60 + 1500, difficulty_log2=18, verdict=0, shares=9
+        )
+        book.tally([work])
+        book.settle(DAY_S + 86_400 + 3 * 3600)
+        book.close(2)
+        first, second = book.file(days=1), book.file(from_day=DAY + timedelta(1), days=1)
+    assert auditor.found(second, previous=first) == (0, [])
+    forged = counted_twice(json.loads(first))
+    assert auditor.found(forged) == (0, [])
+    assert any("accepted shares of this period are credited" in it for it in auditor.open)
+    _, wrong = auditor.found(second, previous=forged)
+    assert [it for it in wrong if "accepted shares of the period before" in it] == wrong
+    assert wrong[0].startswith("49283072 accepted"), wrong
+
+
+def counted_twice(value: dict[str, Any]) -> bytes:
+    """As who has the key tells twice the work."""
+    work = value["statement"]["work"]
+    for it in (work["total"], *work["containers"], *work["workers"]):
+        done = 2 * Fraction(it["work"])
+        hashrate = int(done * (1 << 256) / angara_verify.DIFF1 / angara_verify.DAY_S)
+        it.update(accepted=2 * it["accepted"], work=str(done), hashrate_hps=hashrate)
+    for it in value["statement"]["timeline"]:
+        it["accepted"] *= 2
+    return signed_again(value)
 
 
 FEES_OF: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
