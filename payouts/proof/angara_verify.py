@@ -13,6 +13,7 @@ What is checked of {"content_sha256", "proof", "statement"}:
    the sums of each rate; its block fees again, from the blocks that they are the mean of; of blocks that were
    divided over the tenant's work its part of each;
    opening + credits + divided - payouts + adjustments - energy + grid = closing;
+   what was taken for energy and what the grid paid, against what is told of both;
    with --previous, that all shares that were counted in the period before are in settlements;
 4. the signature (BIP340) over that hash and all of `proof`;
 5. the root: its hash and signature, and the way from each of the tenant's leaves to it. The leaves together
@@ -877,7 +878,11 @@ def check_sums(statement: Any, report: Report) -> None:
     report.same("what the pool has free", free, whole(reserve, "matured_sat") - owed)
     report.check(closing <= owed, "", f"the balance is above all that the pool says it owes, {owed} sat")
     power = statement.get("energy")
-    if power is not None:
+    received = sum(money(it, "tenant_sat") for it in rows(power, "payments")) if power is not None else 0
+    report.same("what the grid paid", grid, received)
+    if power is None:
+        report.same("energy that was collected, of which nothing is told", energy, 0)
+    else:
         due = whole(power, "due_before_sat") + whole(power, "charged_sat") - whole(power, "collected_sat")
         report.same("energy that is due", whole(power, "due_after_sat"), due)
         report.same("energy that was collected", energy, whole(power, "collected_sat"))
@@ -1276,6 +1281,7 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
     if all(divided):
         carried = [natural(divided[0][0], "carry_in_psat"), natural(divided[1][-1], "carry_out_psat")]
         report.same("what blocks carried, against the statement before", *carried)
+    check_energy_goes_on(now.get("energy"), then.get("energy"), report)
     later = natural(then, "ledger_seq") <= natural(now, "ledger_seq")
     report.check(later, "", "the ledger was longer at the end of the statement before")
     proofs: List[Any] = [it.get("proof") for it in (value, previous)]
@@ -1292,6 +1298,16 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
             report.open.append(f"the chain from root {earlier} to root {number}: give --roots")
     if len(report.wrong) == wrong:
         report.good.append("it goes on from the statement before it, balance and carry")
+
+
+def check_energy_goes_on(now: Any, then: Any, report: Report) -> None:
+    """What is due for energy: of a period of which nothing is told nothing was due, before or after it."""
+    before = 0 if then is None else whole(then, "due_after_sat")
+    here = 0 if now is None else whole(now, "due_before_sat")
+    report.same("energy that was due, against the statement before", here, before)
+    if now is not None and then is not None:
+        carried = [whole(now, "carry_in_psat"), whole(then, "carry_out_psat")]
+        report.same("what energy carried, against the statement before", *carried)
 
 
 def check_credited(then: Any, now: Any, proofs: List[Any], report: Report) -> None:

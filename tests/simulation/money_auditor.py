@@ -198,15 +198,21 @@ class MoneyAuditor:
         changes = msgspec.to_builtins(changes_of_keys(connection))
         published = with_changes(msgspec.to_builtins(roots(connection)), changes, "root")
         for it in list_tenants(connection):
-            for since in {first, last - timedelta(1)}:
-                of = statement(connection, it.name, since, last)
+            day = last - timedelta(1)
+            before: bytes | None = None
+            for since, to in ((first, day), (day, last), (first, last)):
+                if since == to:
+                    continue
+                of = statement(connection, it.name, since, to)
                 proof = proof_of(connection, of, KEY)
                 proved: dict[str, Any] = (
                     {"key": None} if proof is None else {"roots": published, "key": KEY.public.hex()}
                 )
-                _, wrong = auditor.found(render_json(statement_document(of, proof)), **proved)
+                file = render_json(statement_document(of, proof))
+                _, wrong = auditor.found(file, previous=before, **proved)
                 if wrong:
-                    raise Wrong("a statement does not prove itself", f"{it.name} {since} {last}: {wrong[:2]}")
+                    raise Wrong("a statement does not prove itself", f"{it.name} {since} {to}: {wrong[:2]}")
+                before = file if proof is not None and to == day else None
             _days_add_up(connection, it.name, (last - first).days)
             self._paid(connection, it.name, it.id, Period(first, last + timedelta(LATER_DAYS)))
         pool_report(connection, Period(first, last))

@@ -354,8 +354,14 @@ def test_the_same_leaf_does_not_count_twice(book: ClosedBook, auditor: Auditor) 
 def test_two_clients_that_are_shown_two_roots_see_it(book: ClosedBook, auditor: Auditor) -> None:
     """Each has a root with itself alone in it. Both are signed; there is one list for everybody."""
     value = json.loads(book.file())
-    closing = value["statement"]["money"]["closing_sat"]
-    tree = Tree({"acme": closing}, KEY.blinding("00" * 32, 1))
+    forged = signed_again(alone_in_the_root(value))
+    assert auditor.found(forged) == (0, [])  # by itself nothing tells it
+    code, wrong = auditor.found(forged, roots=book.published())
+    assert (code, wrong) == (1, ["root 1 of the statement is not in the list: others see another"])
+
+
+def alone_in_the_root(value: dict[str, Any]) -> dict[str, Any]:
+    tree = Tree({"acme": value["statement"]["money"]["closing_sat"]}, KEY.blinding("00" * 32, 1))
     value = with_root_of(value, tree)
     value["proof"]["leaves"] = [
         {
@@ -366,10 +372,7 @@ def test_two_clients_that_are_shown_two_roots_see_it(book: ClosedBook, auditor: 
         }
         for it in tree.leaves("acme")
     ]
-    forged = signed_again(value)
-    assert auditor.found(forged) == (0, [])  # by itself nothing tells it
-    code, wrong = auditor.found(forged, roots=book.published())
-    assert (code, wrong) == (1, ["root 1 of the statement is not in the list: others see another"])
+    return value
 
 
 def test_a_total_below_what_is_owed_is_found_by_everybody(book: ClosedBook, auditor: Auditor) -> None:
@@ -445,6 +448,41 @@ def counted_twice(value: dict[str, Any]) -> bytes:
     for it in value["statement"]["timeline"]:
         it["accepted"] *= 2
     return signed_again(value)
+
+
+def with_energy(value: dict[str, Any], energy: dict[str, Any] | None, **money: int) -> bytes:
+    """Of a statement, as who has the key writes it: so much is taken for energy, or paid by the grid."""
+    of = value["statement"]["money"]
+    of.update(money)
+    for name in ("closing_sat", "closing_payable_sat"):
+        of[name] += money.get("grid_sat", 0) - money.get("energy_sat", 0)
+    if energy is not None:
+        sums = ("due_before_sat", "charged_sat", "collected_sat", "due_after_sat", "carry_in_psat")
+        none: dict[str, Any] = dict.fromkeys((*sums, "carry_out_psat"), 0)
+        none |= {"charges": [], "payments": []}
+        value["statement"]["energy"] = none | energy
+    return signed_again(alone_in_the_root(value))
+
+
+def test_money_for_energy_of_which_nothing_is_told_is_found(book: ClosedBook, auditor: Auditor) -> None:
+    value = json.loads(book.file())
+    _, wrong = auditor.found(with_energy(value, None, energy_sat=10_000))
+    assert wrong == ["energy that was collected, of which nothing is told: it says 10000, and it is 0"]
+
+
+def test_of_what_the_grid_paid_nothing_is_kept(book: ClosedBook, auditor: Auditor) -> None:
+    value, paid = json.loads(book.file()), {"payments": [{"tenant_sat": 10_000}]}
+    _, wrong = auditor.found(with_energy(value, paid, grid_sat=1_000))
+    assert wrong == ["what the grid paid: it says 1000, and it is 10000"]
+
+
+def test_a_debt_for_energy_that_was_none_the_day_before_is_found(book: ClosedBook, auditor: Auditor) -> None:
+    """He says that so much was due already, and collects it; nothing was charged, on either day."""
+    first, value = book.file(), json.loads(book.file(from_day=DAY + timedelta(2), days=1))
+    forged = with_energy(value, {"due_before_sat": 10_000, "collected_sat": 10_000}, energy_sat=10_000)
+    assert auditor.found(forged) == (0, [])
+    _, wrong = auditor.found(forged, previous=first)
+    assert wrong == ["energy that was due, against the statement before: it says 10000, and it is 0"]
 
 
 FEES_OF: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
