@@ -871,8 +871,7 @@ def check_sums(statement: Any, report: Report) -> None:
     timeline = rows(statement, "timeline")
     report.same("credits of the timeline", credits, sum(money(it, "credit_sat") for it in timeline))
     booked = sum(whole(it, "booked_sat", MONEY_SAT_MAX) for it in rows(statement, "payouts"))
-    if booked != paid:
-        report.open.append(f"which payouts are {paid} sat: those that are listed add up to {booked} sat")
+    report.same("payouts, as they are listed", paid, booked)
     reserve = member(statement, "reserve")
     owed, free = money(reserve, "owed_sat"), whole(reserve, "free_sat")
     report.same("what the pool has free", free, whole(reserve, "matured_sat") - owed)
@@ -1282,6 +1281,7 @@ def check_previous(value: Any, previous: Any, report: Report) -> None:
         carried = [natural(divided[0][0], "carry_in_psat"), natural(divided[1][-1], "carry_out_psat")]
         report.same("what blocks carried, against the statement before", *carried)
     check_energy_goes_on(now.get("energy"), then.get("energy"), report)
+    check_terms_go_on(now, then, report)
     later = natural(then, "ledger_seq") <= natural(now, "ledger_seq")
     report.check(later, "", "the ledger was longer at the end of the statement before")
     proofs: List[Any] = [it.get("proof") for it in (value, previous)]
@@ -1308,6 +1308,13 @@ def check_energy_goes_on(now: Any, then: Any, report: Report) -> None:
     if now is not None and then is not None:
         carried = [whole(now, "carry_in_psat"), whole(then, "carry_out_psat")]
         report.same("what energy carried, against the statement before", *carried)
+
+
+def check_terms_go_on(now: Any, then: Any, report: Report) -> None:
+    """The terms that a period begins with are those that the one before it ended with."""
+    begins = day_number(text(now, "from_day"), "from_day") * DAY_S
+    first = [it for it in rows(now, "terms") if moment(it, "changed_at_utc") < begins]
+    report.same("terms at its beginning, against the statement before", first, rows(then, "terms")[-1:])
 
 
 def check_credited(then: Any, now: Any, proofs: List[Any], report: Report) -> None:

@@ -464,6 +464,27 @@ def with_energy(value: dict[str, Any], energy: dict[str, Any] | None, **money: i
     return signed_again(alone_in_the_root(value))
 
 
+def test_money_that_no_payout_has_is_found(book: ClosedBook, auditor: Auditor) -> None:
+    value = json.loads(book.file())
+    of = value["statement"]["money"]
+    of["payouts_sat"] += 10_000
+    for name in ("closing_sat", "closing_payable_sat"):
+        of[name] -= 10_000
+    _, wrong = auditor.found(signed_again(alone_in_the_root(value)))
+    assert wrong == ["payouts, as they are listed: it says 10000, and it is 0"]
+
+
+def test_terms_of_before_that_are_others_than_before_are_found(book: ClosedBook, auditor: Auditor) -> None:
+    """A fee of 90 % that the tenant is said to have had all along: his work was paid by it, as agreed."""
+    first, value = book.file(), json.loads(book.file(from_day=DAY + timedelta(2), days=1))
+    (terms,) = value["statement"]["terms"]
+    terms["fee_bps"] = 9_000
+    forged = signed_again(value)
+    assert auditor.found(forged) == (0, [])
+    _, wrong = auditor.found(forged, previous=first)
+    assert [it.partition(":")[0] for it in wrong] == ["terms at its beginning, against the statement before"]
+
+
 def test_money_for_energy_of_which_nothing_is_told_is_found(book: ClosedBook, auditor: Auditor) -> None:
     value = json.loads(book.file())
     _, wrong = auditor.found(with_energy(value, None, energy_sat=10_000))
