@@ -43,7 +43,6 @@ from stratum.miners.listening.listeners import BadEndpoint
 
 log = structlog.get_logger()
 
-PROCESSES_MAX: Final = 16  # cores of the largest host that a site has; miners' work is native beyond it
 AGAIN_S: Final = (0.0, 1.0, 5.0, 15.0, 60.0)  # a process that dies is started after so long, ever longer
 WELL_S: Final = 60.0  # one that lived so long begins anew with that
 ANSWER_S: Final = 20.0  # for the books, before the edge is told that they are away

@@ -142,6 +142,7 @@ class StratumTable(Table, frozen=True):
     ] = 65_536
     difficulty_min: Annotated[Difficulty, Meta(description="No machine mines below it")] = 1_024
     difficulty_max: Annotated[Difficulty, Meta(description="No machine mines above it")] = 1 << 50
+    # To the cores of the largest host that a site has: miners' work is native beyond it.
     processes: Annotated[
         int,
         Meta(ge=1, le=16, description="That serve miners at the same endpoints; limits are of each of them"),

@@ -9,7 +9,7 @@ than a piece of a step. Must not know: who looks.
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -26,8 +26,6 @@ POINTS: Final = 288  # a day
 MACHINES_MAX: Final = 32_768
 BLOCK: Final = 1_024  # machines: half a millisecond of a step
 NO_DIFFICULTY: Final = -128
-
-Any2D = np.ndarray[Any, np.dtype[Any]]
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):

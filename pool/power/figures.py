@@ -32,11 +32,3 @@ class Efficiency(msgspec.Struct, frozen=True, kw_only=True):
     idle_watts: int  # paused: fans and control board
     error_bps: int
     source: str
-
-
-class Power(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a machine, or of many; `error_bps` bounds it both ways."""
-
-    watts: int
-    basis: Basis
-    error_bps: int

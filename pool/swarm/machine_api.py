@@ -26,7 +26,6 @@ PASSWORDS: Final = {
     "whatsminer": ("admin", "swarm"),
     "vnish": ("admin", "admin"),
 }
-HTTP_FIRMWARE: Final = ("antminer", "vnish", "bitaxe")
 SPEAKS: Final = ("antminer", "whatsminer", "avalon", "braiins", "luxos", "vnish", "bitaxe")
 
 

@@ -59,7 +59,6 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     booked: Place
     want: Want
     held: str | None = None
-    lease_s: int = LEASE_S
 
 
 def begin(connection: Connection, asked: Asked, here: Place, now_s: int) -> EdgeRecord:

@@ -65,7 +65,6 @@ class Known(msgspec.Struct, kw_only=True):
     machines: dict[int, EventMachine]
     began_at_s: int | None
     answers: dict[int, Answered] = {}
-    paces: dict[int, Pace] = {}  # of machines as they were when they were chosen
     unheld: set[int] = set()  # that nobody holds any more
     planned_at_s: int = 0
     begins: bool = False  # this process has seen nothing of it before

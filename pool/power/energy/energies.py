@@ -18,7 +18,7 @@ memory some hundred bytes a machine. Must not know: what a kWh costs.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -29,7 +29,7 @@ from payouts.schemas.many import among
 from payouts.schemas.money import containers, workers
 from pool.power.energy.bounds import BPS, together_bps
 from pool.power.energy.efficiencies import Efficiencies, efficiencies_at
-from pool.power.energy.meters import LATE_S_MAX, Meter, list_meters, measured_by, readings_between
+from pool.power.energy.meters import Meter, list_meters, measured_by, readings_between
 from pool.power.energy.readings import GAP_S, Metered, stands_still
 from pool.power.energy.work import (
     MJ_HASHES_PER_J_TH,
@@ -43,17 +43,13 @@ from pool.power.energy.work import (
 from pool.power.figures import Basis
 
 HOUR_S: Final = 3_600
-# Of an hour all readings that are taken are there, also those behind its end that its last minutes are known
-# by, which are of the next hour; and its minutes have become hours.
-FINAL_S: Final = HOUR_S + HOUR_S + LATE_S_MAX
 BELIEVED_AT_LEAST: Final = 2  # a meter that says less than one of so many parts of the work is wrong
 
 
 class EnergyRow(msgspec.Struct, frozen=True, kw_only=True):
     """Of a machine, or of all of a container (`worker_id` None). Without tenant and container it is what a
     meter of a site, or of several tenants, has and no machine's work explains. Of machines whose efficiency
-    nobody knows there is nothing in the joules of basis WORK; `unknown_machines` of those that mined are so,
-    with `unknown_hashes`."""
+    nobody knows there is nothing in the joules of basis WORK: `unknown_machines` of those that mined."""
 
     tenant_id: int | None
     container_id: int | None
@@ -65,19 +61,15 @@ class EnergyRow(msgspec.Struct, frozen=True, kw_only=True):
     hashes: int
     machines: int  # that mined
     unknown_machines: int = 0
-    unknown_hashes: int = 0
     meter_id: int | None = None
 
 
 class MeterSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a meter says of the span, what the work behind it says, and whether it counts."""
+    """What a meter says of the span."""
 
     meter: Meter
     metered: Metered
-    span_s: int
-    work_joules: int
-    counts: bool
-    words: str = ""  # why it does not
+    words: str  # why it does not count; empty where it does
 
 
 class Energies(msgspec.Struct, frozen=True):
@@ -121,15 +113,10 @@ class _Box(msgspec.Struct, frozen=True):
     there: bool
 
 
-def energy_of_hour(connection: Connection, hour: int, *, by_worker: bool = False) -> Iterator[EnergyRow]:
-    """Of an hour (since 1970). It is final FINAL_S behind its beginning, when no reading of it is taken any
-    more. `by_worker`: a row a machine that mined, and the container's own (worker_id None) only where a meter
-    measured something and nobody mined."""
-    yield from energies_of_hour(connection, hour, by_worker=by_worker).rows
-
-
 def energies_of_hour(connection: Connection, hour: int, *, by_worker: bool = False) -> Energies:
-    """The same, with the meters."""
+    """Of an hour (since 1970). It is final when no reading of the hour behind it is taken any more, which its
+    last minutes are known by. `by_worker`: a row a machine that mined, and the container's own (worker_id
+    None) only where a meter measured something and nobody mined."""
     fleet = fleet_at(connection, hour * HOUR_S)
     work = work_of_hour(connection, hour)
     return _energies(connection, fleet, work, hour * HOUR_S, (hour + 1) * HOUR_S, by_worker)
@@ -203,16 +190,7 @@ def _energies(
             words = f"the meter {astride[meter.site_id]} stands before its containers and those of elsewhere"
         if not words and says and stands_still([it for it in readings if from_s <= it.at_s <= until_s]):
             words = "it says the same all the time"
-        spans.append(
-            MeterSpan(
-                meter=meter,
-                metered=measured,
-                span_s=until_s - from_s,
-                work_joules=says,
-                counts=not words,
-                words=words,
-            )
-        )
+        spans.append(MeterSpan(meter=meter, metered=measured, words=words))
         if words:
             continue
         if meter.site_id is None:
@@ -357,7 +335,6 @@ def _row(box: _Box, machines: Sequence[_Machine], worker: int | None) -> EnergyR
         hashes=sum(it.work.hashes for it in machines),
         machines=len(machines),
         unknown_machines=len(unknown),
-        unknown_hashes=sum(it.work.hashes for it in unknown),
         meter_id=None if meter is None else meter.id,
     )
 

@@ -6,8 +6,9 @@
 A register is `holding` or `input`, its number as the protocol counts (from 0), u16, s16, u32, s32, u64, f32
 or the same with `-le` where the low word comes first, and what a count of it is worth: x100, or /10.
 
-A reading blocks, and takes READ_S_MAX at most. What a device says is a figure and no more: whoever takes it
-looks at whether it can be. Must not know: which meters there are, the database.
+A reading blocks, for five times TIMEOUT_S at most: to connect, and two for each of two answers that come byte
+by byte. What a device says is a figure and no more: whoever takes it looks at whether it can be. Must not
+know: which meters there are, the database.
 """
 
 import math
@@ -19,9 +20,7 @@ import msgspec
 
 from pool.power.energy.readings import Reading
 
-PORT: Final = 502
 TIMEOUT_S: Final = 3.0  # of a connection, and of each question: a meter answers in a tenth
-READ_S_MAX: Final = 3 * TIMEOUT_S
 WORDS: Final = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "u64": 4}
 FORMATS: Final = {"u16": ">H", "s16": ">h", "u32": ">I", "s32": ">i", "f32": ">f", "u64": ">Q"}
 FIELDS: Final = ("watts", "counter_wh")

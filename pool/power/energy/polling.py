@@ -28,7 +28,7 @@ from pool.power.energy.readings import Reading
 log = structlog.get_logger()
 
 POLL_S: Final = 60.0
-AT_ONCE: Final = 8  # a thousand that are all away take their turns of nine seconds within twenty minutes
+AT_ONCE: Final = 8  # a thousand that are all away take their turns of three seconds in six minutes
 REST_MAX_S: Final = 900.0
 FORGET_S: Final = 86_400.0
 
@@ -94,7 +94,7 @@ class MeterPolling:
     async def _poll(self, meter: Meter) -> None:
         try:
             job = partial(self._reading, meter)
-            # Who stops the pool does not wait for a meter: its thread ends by itself within READ_S_MAX.
+            # Who stops the pool does not wait for a meter: its thread ends by itself.
             reading = await trio.to_thread.run_sync(job, limiter=self._threads, abandon_on_cancel=True)
             await trio.to_thread.run_sync(partial(self._take, meter, reading), limiter=self._book)
             self._refused.discard(meter.name)

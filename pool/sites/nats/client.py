@@ -83,10 +83,7 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0  # since it began
     payload_bytes_max: int = 0  # of a message, as the server has it
     dropped: int = 0  # messages that came faster than they were read
-    bytes_in: int = 0
-    bytes_out: int = 0
     error: str = ""  # the last one
-    error_at_s: int = 0
 
 
 class Inflow:
@@ -429,7 +426,6 @@ class Client:
                 await asyncio.wait_for(lost.wait(), PING_S)
             if not lost.is_set():
                 await asyncio.wait_for(speaker.flushed(), PONG_S)
-                self._count(speaker)
 
     async def _subscribe(self, speaker: _Speaker, inflow: Inflow) -> None:
         messages_max, count, size, asked = PASSED_ON_MAX if inflow.bounded else 0, 0, 0, False
@@ -476,16 +472,10 @@ class Client:
         self._open.discard(speaker)
         await asyncio.sleep(0)
 
-    def _count(self, speaker: _Speaker) -> None:
-        """For whoever asks: as of the last ping."""
-        self.state = msgspec.structs.replace(
-            self.state, bytes_in=speaker.stats["in_bytes"], bytes_out=speaker.stats["out_bytes"]
-        )
-
     def _tell(self, error: BaseException, about: str) -> None:
         words = _words(error)
         log.warning("nats_failed", about=about, reason=words)
-        self._change(error=words, error_at_s=int(time.time()))
+        self._change(error=words)
 
     def _change(self, **news: Any) -> None:
         self.state = msgspec.structs.replace(self.state, **news)

@@ -21,13 +21,8 @@ from typing import Final
 from pool.fleet.edge_names import HUB as HUB
 
 JOURNAL_STREAM: Final = "ANGARA_JOURNAL"
-_METHOD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TOKEN: Final = re.compile(r"[a-f0-9]{32}")
 ANSWER: Final = "answer"
-
-
-def is_method(name: str) -> bool:
-    return _METHOD.fullmatch(name) is not None
 
 
 def of_hub(edge: str, method: str) -> str:

@@ -16,7 +16,7 @@ from pool.fleet.hashrate import HashrateBook
 from pool.fleet.registry import Registry
 from pool.fleet.rows import load, set_container
 from pool.power.energy import watch
-from pool.power.energy.energies import energy_of_hour
+from pool.power.energy.energies import energies_of_hour
 from pool.power.energy.live import Known
 from pool.power.energy.meters import NewMeter, add_meter, take_readings
 from pool.power.energy.nameplates import NewNameplate, set_nameplates
@@ -127,7 +127,7 @@ async def test_who_escapes_his_bill_by_another_name_for_his_container_is_named(
         mined_in_hour(connection, HOUR, {renamed: 1_406})  # 110 TH/s
         registry = Registry(load(connection))
     with hall.read() as connection:
-        assert [it.joules for it in energy_of_hour(connection, HOUR)] == [0]
+        assert [it.joules for it in energies_of_hour(connection, HOUR).rows] == [0]
     hashrates = HashrateBook(registry, trio.current_time())
     watch = PowerWatch(hall, hashrates, wall_clock=lambda: NOW_S)
     await watch.refresh()
@@ -152,7 +152,7 @@ async def test_who_pays_less_by_the_name_of_a_container_with_better_machines_is_
         mined_in_hour(connection, HOUR, {1: 1_406, renamed: 1_406})  # both of 110 TH/s
         registry = Registry(load(connection))
     with hall.read() as connection:
-        own, other = (it.joules for it in energy_of_hour(connection, HOUR))
+        own, other = (it.joules for it in energies_of_hour(connection, HOUR).rows)
         assert other == pytest.approx(own * 17.5 / 29.545, rel=1e-3)
     hashrates = HashrateBook(registry, trio.current_time())
     watch = PowerWatch(hall, hashrates, wall_clock=lambda: NOW_S)
