@@ -5,6 +5,7 @@ is a room of its own. Nothing imports in a circle, not even for its types.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -318,6 +319,20 @@ def test_every_room_that_is_named_is_there() -> None:
     for house, rows in ROOMS.items():
         there = {room(name, house) for name in modules(ROOT, house.partition(".")[0])} | {"_engine"}
         assert not {name for row in rows for name in row.split()} - there
+
+
+def test_the_document_has_every_room_in_this_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text().split("\n## Rooms\n")[1]
+    houses, within = re.findall(r"^```$(.*?)^```$", text, re.M | re.S)[:2]
+    for house in PACKAGES:
+        (drawn,) = re.findall(rf"^{house}( .*?)(?=^\w|\Z)", houses, re.M | re.S)
+        place = {name: at for at, row in enumerate(ROOMS[house]) for name in row.split() if name != "_engine"}
+        shown = [name for it in re.split(r" {2,}|│|\n", drawn) if (name := it.strip()) in place]
+        assert sorted(shown) == sorted(place)
+        assert shown == sorted(shown, key=place.__getitem__)
+    inner = {path.parent for package in PACKAGES for path in files(package)} - {ROOT / it for it in PACKAGES}
+    names = {path.name for path in inner if path.parent.parent != ROOT and path.name != "versions"}
+    assert not names - set(re.findall(r"\w+", within))
 
 
 def plant(root: Path, name: str, text: str) -> None:
