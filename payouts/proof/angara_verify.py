@@ -1059,6 +1059,7 @@ def tell_uncredited(statement: Any, proof: Any, report: Report) -> None:
 
 FEE_BLOCKS = 144  # the last ones of the chain, whose fees a price goes by
 FEE_TRIM_PERCENT = 5  # of them, at each end
+FEE_HOURS = 4  # that a price goes by one list: an hour, and those in which its shares are counted
 FEE_LAG = 12  # blocks that the newest of them may be away from the first of its price: two hours
 
 
@@ -1130,6 +1131,15 @@ def check_basis(number: int, rate: Any, chosen: List[Tuple[int, str, int]], repo
             f"why rate {number}, from height {begins} on, goes by fees of blocks up to {heights[-1]},"
             f" {sum(kept) // len(kept)} sat each: a site, or a pool, that had no node may do that"
         )
+    hours = (moment(rate, "last_hour_utc") - moment(rate, "first_hour_utc")) // HOUR_S + 1
+    if hours > FEE_HOURS:
+        report.open.append(
+            f"why rate {number} goes by fees of blocks up to {heights[-1]} for {hours} hours: a list is of"
+            " one hour, and of more where a site, or a pool, had no node"
+        )
+
+
+LATE_S = 2 * 3600  # a price of before may be used for so long: jobs, and shares that come late
 
 
 def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any, report: Report) -> None:
@@ -1144,11 +1154,19 @@ def check_terms(statement: Any, proof: Any, number: int, price: Price, rate: Any
     if rate.get("upstream") is not None or rate.get("order") is not None:
         report.open.append(f"whether rate {number} is what you agreed to: it is of work for others")
         return
-    agreed = set()
-    for it in rows(statement, "terms"):
-        scheme, fee = text(it, "scheme"), natural(it, "fee_bps", 10_000)
-        agreed |= {(scheme, fee), ("pps", fee)} if scheme in UNPAID else {(scheme, fee)}
-    if (price.scheme, price.fee_bps) in agreed:
+    listed, spans = rows(statement, "terms"), []
+    for at, it in enumerate(listed):
+        fits = text(it, "scheme") in {price.scheme} | (set(UNPAID) if price.scheme == "pps" else set())
+        if fits and natural(it, "fee_bps", 10_000) == price.fee_bps:
+            ends = moment(listed[at + 1], "changed_at_utc") if at + 1 < len(listed) else 1 << 62
+            spans.append((moment(it, "changed_at_utc"), ends))
+    if spans:
+        first, last = (moment(rate, it) for it in ("first_hour_utc", "last_hour_utc"))
+        if not any(since - LATE_S <= first and last + HOUR_S <= until + LATE_S for since, until in spans):
+            report.open.append(
+                f"why rate {number} is of work from {utc(first)} to {utc(last + HOUR_S)}, when its terms did"
+                " not hold all the time: a site that was cut off goes on by those of before"
+            )
         return
     begins = day_number(text(statement, "from_day"), "from_day") * DAY_S
     if moment(rate, "first_hour_utc") <= begins:

@@ -548,6 +548,21 @@ def test_block_fees_that_are_not_the_mean_of_the_last_blocks_are_found(
     assert (code != 0, any(words in it for it in wrong)) == (True, True), wrong
 
 
+def test_a_list_of_fees_that_a_price_goes_by_for_long_is_told(book: ClosedBook, auditor: Auditor) -> None:
+    """A pool that makes a new one only when blocks pay less keeps the cheapest one of two weeks."""
+    assert auditor.found(book.file()) == (0, [])
+    assert [it for it in auditor.open if it.startswith("why rate 1 goes by fees") and "for 24 hours" in it]
+
+
+def test_work_that_is_paid_by_terms_that_were_over_is_told(book: ClosedBook, auditor: Auditor) -> None:
+    """His fee was to be less from the morning on, and was taken all day."""
+    value = json.loads(book.file())
+    (terms,) = value["statement"]["terms"]
+    value["statement"]["terms"].append(terms | {"fee_bps": 100, "changed_at_utc": f"{DAY}T06:00:00Z"})
+    assert auditor.found(signed_again(value)) == (0, [])
+    assert [it for it in auditor.open if it.startswith("why rate 1 is of work") and "did not hold" in it]
+
+
 def test_a_fee_that_was_not_agreed_to_is_found(book: ClosedBook, auditor: Auditor) -> None:
     value = json.loads(book.file())
     value["statement"]["terms"] = [it | {"fee_bps": 100} for it in value["statement"]["terms"]]
