@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection
 
+from payouts.book_time import latest_s
 from pool.books.edges.owed import Room
 from pool.books.edges.prices import TH, EdgePrices, Heard, NotYet
 from pool.books.edges.rows import PARTS, EdgeRecord, can_be_named, edge_of, load_edges
@@ -109,8 +110,8 @@ class EdgeLimits:
         edge = edge_of(connection, self._writer)
         assert edge is not None
         now_s = int(self._wall_clock())
-        # The books' own moment is no edge's word: our clock was ahead once, and is right again.
-        if window.moment_s > max(now_s + CLOCK_AHEAD_S, window.floor_s):
+        # The book's own moment is no edge's word: our clock was ahead once, and is right again.
+        if window.moment_s > max(now_s + CLOCK_AHEAD_S, latest_s(connection)):
             raise NotYet(f"the clock of edge {edge.name} is {window.moment_s - now_s} s ahead of ours")
         _check_hours(window)
         _check_credits(window)

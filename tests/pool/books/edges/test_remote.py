@@ -20,6 +20,7 @@ import trio.testing
 from sqlalchemy import Connection, Engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from payouts.rates import Scheme
 from payouts.schemas.money import tally_minutes, workers
 from pool.books.audit.verify import verify
 from pool.books.edges import limits
@@ -42,6 +43,7 @@ from pool.books.journal.upstream_verdicts import UpstreamTally, pack
 from pool.books.lease import LeaseLost
 from pool.books.store import Store
 from pool.fleet import registry
+from pool.fleet.rows import TenantTerms, set_terms
 from pool.journal.beginning import Mark
 from pool.journal.frames import Place
 from pool.journal.inbox import Inbox, InboxUnusable, Want
@@ -746,6 +748,23 @@ async def test_our_own_clock_that_was_ahead_for_a_moment_keeps_no_edge_waiting(h
     await hub.edges.receive(NORTH, granted.epoch, b"".join(site.frames()))
     await hub.folding.fold()
     assert hub.shares() == {"acme.c01.u1": 3}, "what an edge dates beyond it waits as ever"
+
+
+@pytest.mark.sqlite_suffices
+async def test_terms_that_were_agreed_on_while_our_clock_was_ahead_keep_no_edge_waiting(hub: Hub) -> None:
+    """They are of that moment, and so an edge that goes by them dates all that it does no earlier
+    (pool.books.journal.prices)."""
+    site = hub.site(NORTH)
+    granted = await hub.begin(NORTH, site)
+    site.moment_s = NOW_S + 86_400
+    terms = TenantTerms(scheme=Scheme.PPS, fee_bps=201, payout_minimum_sat=0)
+    with hub.store.write() as connection:
+        set_terms(connection, "acme", terms, by="ann", now_s=site.moment_s)
+    site.share("acme.c01.u1", 3)
+    await hub.send(NORTH, granted, site)
+    await hub.folding.fold()
+    (standing,) = hub.edges.standing()
+    assert (hub.shares(), standing.waits) == ({"acme.c01.u1": 3}, None)
 
 
 @pytest.mark.sqlite_suffices
