@@ -82,7 +82,10 @@ class EdgeLimits:
     ) -> None:
         self._writer, self.numbers = writer, (part, PARTS)
         self._prices, self.not_before_s = prices, heard.not_before_s
-        began_s = since_s or int(wall_clock())
+        now_s = int(wall_clock())
+        if since_s > now_s:  # books that our clock was ahead for do not say when that was
+            since_s = 0
+        began_s = since_s or now_s
         self._nameplate, self._network, self._room = Nameplate(began_s), Nameplate(began_s), Room(since_s)
         self._wall_clock, self._on_beyond, self._ends = wall_clock, on_beyond, sorted(ends)
         self._measured = 0  # up to that record its work is measured: a commit that failed is tried again

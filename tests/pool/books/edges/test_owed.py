@@ -11,7 +11,18 @@ from pool.books.store import Store
 from stratum.tallies import Verdict
 from tests.fakes.bitcoinds import LongChain
 from tests.stages.journal import NOW_S
-from tests.stages.priced_hub import NORTH, REGTEST, SOUTH, PricedHub, hub_on, paid, say, sell, under_way
+from tests.stages.priced_hub import (
+    DAY_S,
+    NORTH,
+    REGTEST,
+    SOUTH,
+    PricedHub,
+    hub_on,
+    paid,
+    say,
+    sell,
+    under_way,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +92,17 @@ async def test_who_fills_his_room_up_takes_nothing_of_what_others_may_be_owed(hu
     assert await hub.sent(south, SOUTH) == {"acme.c01.u1": each + each // 2, "acme.c02.u1": each}
     assert hub.edge(SOUTH).held is None
     assert hub.paid_sat() == (each * 5 // 2) * 2_450_000_000
+
+
+@pytest.mark.sqlite_suffices
+async def test_a_hub_that_begins_while_the_books_are_ahead_of_its_clock_holds_nobody(hub: PricedHub) -> None:
+    """Our clock was a day ahead for a moment: when something was taken last is nowhere."""
+    site = await hub.site_that_begins(NORTH)
+    hub.clock.now_s += DAY_S
+    site.share("acme.c01.u1", 1_000)
+    await hub.sent(site)
+    hub.clock.now_s -= DAY_S
+    await hub.start()
+    site.share("acme.c01.u1", 500)
+    assert await hub.sent(site) == {"acme.c01.u1": 1_500}
+    assert hub.edge(NORTH).held is None
