@@ -123,3 +123,23 @@ async def test_a_holder_that_lives_is_waited_for_and_one_that_stands_still_is_fe
         os.kill(holder.process.pid, signal.SIGCONT)
         assert holder.writes() == "lost"
         assert writers(store) == []
+
+
+async def test_a_server_whose_clock_is_set_an_hour_ahead_has_nobody_ended_who_lives(url: str) -> None:
+    """His sessions were heard of an hour ago then, until he says the next thing."""
+    ahead = f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Dpublic,pg_catalog"
+    with closing(open_store(url)) as store, store.write() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
+            " $$ SELECT pg_catalog.clock_timestamp() + interval '1 hour' $$"
+        )
+    with closing(open_store(ahead)) as store, holding(url):
+        looks = iter(range(5))
+
+        def look(words: str) -> None:
+            if next(looks, None) is None:
+                raise Enough
+
+        with pytest.raises(Enough):
+            await await_lease(store, on_wait=look)
+        assert store.lease_epoch is None
