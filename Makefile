@@ -92,9 +92,13 @@ soak: install
 	$(BIN)/pytest -m soak -s $(PATIENT)
 
 # A whole pool where everything goes wrong, as seeds decide: make simulation SEEDS=1000 takes a quarter of an hour.
+# And worlds of routes, and of money.
 SEEDS ?= 50
+WORLDS ?= 10
 simulation: install
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation --routes --seeds $(WORLDS)
+	$(BIN)/python -m tests.simulation --money --seeds $(WORLDS)
 
 # The page in a real Chromium: one pool and one browser for all of it, so in one process.
 browser: install

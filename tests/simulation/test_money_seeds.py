@@ -18,8 +18,8 @@ from tests.simulation.money_auditor import play_money
 from tests.simulation.planted_money_bugs import PLANTED, VERDICTS
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 5  # each is four seconds of a processor
-SEEDS_ON_A_SERVER = 3
+SEEDS = (3, 4)  # each is five seconds of a processor: CI plays ten with `make simulation`
+SEED_ON_A_SERVER = 0
 SEEDS_OF_A_SOAK = 300
 FIRST_SEEDS = 25
 FOUND_BY: Final = {"pay_whoever_was_drafted": 1}  # by what it was found last
@@ -28,7 +28,7 @@ FOUND_BY: Final = {"pay_whoever_was_drafted": 1}  # by what it was found last
 @pytest.mark.simulation
 def test_work_is_credited_once_and_what_is_paid_is_on_the_chain() -> None:
     done = Counter[str]()
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         played = play_money(seed)
         assert played.found is None, f"seed {seed}: {played.found}"
         done += played.done
@@ -40,12 +40,9 @@ def test_work_is_credited_once_and_what_is_paid_is_on_the_chain() -> None:
 def test_a_book_on_a_server_has_the_same_and_may_come_there_at_any_time(
     postgres_databases: PostgresDatabases,
 ) -> None:
-    done = Counter[str]()
-    for seed in range(SEEDS_ON_A_SERVER):
-        played = play_money(seed, postgres_databases)
-        assert played.found is None, f"seed {seed}: {played.found}"
-        done += played.done
-    assert done["moved"]
+    played = play_money(SEED_ON_A_SERVER, postgres_databases)
+    assert played.found is None
+    assert played.done["moved"]
 
 
 @pytest.mark.soak

@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.world import LARGE, SMALL, Outcome, play
 
-SEEDS = 12  # each is a second of a processor: CI plays fifty with `make simulation`
+SEEDS = 4  # each is a second of a processor: CI plays fifty with `make simulation`
 SEEDS_OF_A_SOAK = 1_000
 LARGE_WORLDS = 5  # of up to two hundred machines
 

@@ -37,8 +37,8 @@ from tests.stages.waiting import until
 
 @pytest.fixture
 def autojump_clock() -> MockClock:
-    """Jumps when nothing has happened for 50 ms, which is long for loopback."""
-    return MockClock(autojump_threshold=0.05)
+    """Jumps when nothing has happened for 10 ms, which is long for loopback."""
+    return MockClock(autojump_threshold=0.01)
 
 
 @pytest.mark.parametrize("size", [0, 1, 63])

@@ -21,8 +21,8 @@ LEAVE_S = 10.0
 
 @pytest.fixture
 def autojump_clock() -> MockClock:
-    """Jumps when nothing has happened for 50 ms, which is long for loopback."""
-    return MockClock(autojump_threshold=0.05)
+    """Jumps when nothing has happened for 10 ms, which is long for loopback."""
+    return MockClock(autojump_threshold=0.01)
 
 
 def session_of(pool: Pool, name: str) -> Member:
@@ -78,7 +78,7 @@ async def test_who_is_told_to_open_another_channel_and_does_not_comes_again_with
         assert (await proxy.until("CloseChannel"))["code"] == "moved"
         if follows:
             instead = await proxy.open("acme.c01.u2", least=4)
-            await until(lambda: server.board.dropped["moved"] == 1)
+            await until(lambda: server.board.dropped["moved"] == 1, look_s=1)
             for channel in (stays, instead):
                 assert (await proxy.mine(channel))["count"] == 1
             return
