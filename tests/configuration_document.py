@@ -65,6 +65,8 @@ def _default(it: Setting) -> str:
         return "must be said"
     if it.default is None or it.default == []:
         return "none"
+    if isinstance(it.default, bool):
+        return f"`{str(it.default).lower()}`"  # as TOML has it
     if isinstance(it.default, list):
         return ", ".join(f"`{each}`" for each in it.default)
     return (

@@ -120,6 +120,7 @@ def test_the_example_in_the_readme_is_the_one_in_examples_and_loads(tmp_path: Pa
 
 def test_the_settings_are_those_of_the_code() -> None:
     assert CONFIGURATION.read_text(encoding="utf-8") == document(), "`make configuration` writes it anew"
+    assert "| `dry_run` | `true` |" in document(), "a default is what the file would have"
     without = [it.name for it in all_settings() if not it.meaning]
     assert not without
 

@@ -15,6 +15,8 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Settings fil
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()  # as the file has it
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

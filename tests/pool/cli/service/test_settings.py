@@ -84,6 +84,13 @@ def test_a_person_and_a_spreadsheet_read_the_same(tmp_path: Path) -> None:
     assert len(rows) == len(lines) - 1
 
 
+def test_what_is_on_or_off_is_shown_as_the_file_has_it(tmp_path: Path) -> None:
+    power = "[power]\nnetworks = ['127.0.0.0/8']\ndry_run = false\n[power.signals]\nprices = true\n"
+    lines = [it.split() for it in shown(tmp_path, settings=SETTINGS + power).splitlines()]
+    assert ["power.dry_run", "false", "-", "file"] in lines
+    assert ["power.signals.prices", "true", "-", "file"] in lines
+
+
 def test_settings_that_cannot_be_taken_are_not_shown_as_if_they_were(tmp_path: Path) -> None:
     path = tmp_path / "angara.toml"
     path.write_text(SETTINGS.replace("outage_s = 30", "outage_s = 0"))
