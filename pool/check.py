@@ -210,15 +210,20 @@ def _power(config: PoolConfig) -> list[Finding]:
 
 
 def _endpoints(config: PoolConfig) -> Iterator[Finding]:
-    """Each is open until all are looked at: one that two settings name is in use by then."""
-    runs = is_held(config.data_dir)
+    """Each is open until all are looked at: one that another of these is in the way of is in use by then."""
+    runs, seen = is_held(config.data_dir), set[tuple[str, int]]()
     with ExitStack() as open_ones:
         for endpoint in config.endpoints if config.web is None else (*config.endpoints, config.web):
-            yield _endpoint(endpoint, open_ones, config.data_dir if runs else None)
+            subject, address = f"listen {endpoint.host}:{endpoint.port}", (endpoint.host, endpoint.port)
+            if endpoint.port and address in seen:
+                yield Finding(False, subject, "these settings name it twice, and one can listen there")
+            else:
+                yield _endpoint(subject, endpoint, open_ones, config.data_dir if runs else None)
+            seen.add(address)
 
 
-def _endpoint(endpoint: Endpoint, open_ones: ExitStack, pool_runs_on: Path | None) -> Finding:
-    subject, found = f"listen {endpoint.host}:{endpoint.port}", "free"
+def _endpoint(subject: str, endpoint: Endpoint, open_ones: ExitStack, pool_runs_on: Path | None) -> Finding:
+    found = "free"
     try:
         try:
             open_ones.enter_context(open_listener(endpoint))
