@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -24,18 +25,29 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises OSError."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OSError(errno.EINVAL, "written over is a file, and neither a link nor anything else", str(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    prefix = f".{path.name}."
+    draft = None
     try:
+        descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)  # mode 0600
+        draft = Path(name)
         try:
-            yield Path(name)
+            yield draft
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(name, path)
+        draft.replace(path)
         sync_directory(path.parent)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and _is_of_draft(error.filename, prefix):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _is_of_draft(name: Any, prefix: str) -> bool:
+    """A disk that is full names no file, and the draft's name is nobody's who asked for the file."""
+    return name is None or Path(str(name)).name.startswith(prefix)
 
 
 def sync_directory(path: Path) -> None:

@@ -111,7 +111,7 @@ def copy_online(
                 _copy(there, here, told, rest, lambda: os.fsync(written.fileno()))
             here.execute("PRAGMA journal_mode = DELETE")  # one file, that needs none beside it
     except sqlite3.Error as error:
-        raise StoreError(f"{source} cannot be copied: {error}") from None
+        raise StoreError(f"{source} cannot be copied to {to.parent}: {error}") from None
 
 
 def _copy(

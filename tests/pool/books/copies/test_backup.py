@@ -80,6 +80,13 @@ def test_a_copy_with_a_broken_page_is_damaged(tmp_path: Path) -> None:
         check_pages(tmp_path / "copy")
 
 
+def test_where_a_copy_cannot_be_is_named(tmp_path: Path) -> None:
+    """It is the disk of the backup that is full, and not that of the book."""
+    book_with(ROWS, tmp_path / "book").close()
+    with pytest.raises(StoreError, match=f"{tmp_path}/book cannot be copied to {tmp_path}/nowhere: "):
+        copy_online(tmp_path / "book", tmp_path / "nowhere" / "copy", rest=lambda _: None)
+
+
 def test_what_is_no_database_cannot_be_copied(tmp_path: Path) -> None:
     (tmp_path / "book").write_text("words")
     with pytest.raises(StoreError, match="cannot be copied"):
