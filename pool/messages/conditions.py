@@ -185,11 +185,12 @@ def _work(look: Look, limits: Thresholds) -> Finding:
 
 def _nodes(look: Look, limits: Thresholds) -> Iterator[Finding]:
     for node in look.nodes:
+        unknown = not node.up and look.running_s < LOOK_S  # it may just not have been asked yet
         yield Finding(
             kind="node-down",
             subject=f"node/{plain(node.name)}",
             name=plain(node.name),
-            holds=not node.up,
+            holds=None if unknown else not node.up,
             words="it is up" if node.up else plain(node.reason, WORDS_CHARS_MAX) or "it did not answer yet",
             raise_looks=looks(limits.node_down_s),
         )

@@ -287,6 +287,22 @@ def test_a_container_without_a_nameplate_is_under_none() -> None:
     assert watch.looks(120) == []
 
 
+def test_a_node_that_a_start_did_not_ask_yet_is_not_called_down() -> None:
+    """Every start told so where `node_down_s` is a minute, and five minutes later that it is up again."""
+    watch = Watch(limits=Thresholds(node_down_s=60.0))
+    watch.set(running_s=1.0, nodes=(NodeLook("first", False, "not asked yet"),))
+    assert watch.looks(1) == []
+    watch.set(running_s=61.0, nodes=WELL.nodes)
+    assert watch.looks(10) == []
+
+
+def test_a_node_that_is_down_since_the_start_is_told_of_when_that_is_so_long() -> None:
+    watch = Watch()
+    for running_s, said in ((1.0, list[str]()), (61.0, []), (121.0, ["node first is down"])):
+        watch.set(running_s=running_s, nodes=(NodeLook("first", False, "refused"),))
+        assert watch.looks(1) == said
+
+
 @pytest.mark.simulation
 def test_a_day_of_a_site_is_these_messages() -> None:
     """Fourteen containers on one site and two on another; by minute of the day."""
