@@ -16,6 +16,9 @@ const NEXT = {
   confirmed: () => "Nothing: the pool follows it, to six confirmations.",
 };
 
+const OVER = ["confirmed", "final", "failed"]; // nobody approves these
+const UNSIGNED = ["draft", "approved", "psbt"]; // these may be called off
+
 function command(line, rest) {
   return ["On the pool's host: ", element("code", {}, line), rest];
 }
@@ -94,8 +97,8 @@ async function showBatch(place, context, batch) {
       element(
         "div",
         { class: "buttons tools" },
-        commandButton(context, "payout.approve", "Approve", { batch, digest: it.digest }, load),
-        commandButton(context, "payout.cancel", "Call off", { batch }, load),
+        !OVER.includes(it.state) && commandButton(context, "payout.approve", "Approve", { batch, digest: it.digest }, load),
+        UNSIGNED.includes(it.state) && commandButton(context, "payout.cancel", "Call off", { batch }, load),
       ),
       element("h2", {}, "Who is paid"),
       outputs.element,

@@ -323,6 +323,10 @@ def test_a_payout_is_approved_by_somebody_else_who_has_logged_in(window: Window)
     told = page.locator("dl").inner_text()
     assert "approved" in told
     assert "On the pool's host: angara payout export 1 --out batch.psbt" in told
+    page.get_by_role("button", name="Call off").click()
+    page.click("dialog .primary")
+    page.wait_for_selector("dd:text('failed')")
+    assert page.locator(".page.payouts .tools button").count() == 0, "nothing can be done with it any more"
 
 
 def test_what_one_asks_for_another_agrees_to_and_not_he_himself(window: Window) -> None:
