@@ -10,12 +10,21 @@ from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from sqlalchemy import Connection, select
 
+from payouts.schemas.money import containers, tenants
 from pool.admin.command import Change, Commands, Question, no_state
 from pool.admin.desk import Desk, OperatorDesk, wall_s
 from pool.fleet.rows import RegistryError
+from pool.messages.message import plain
 from pool.messages.outbox import Answer
-from pool.messages.silences import REASON_CHARS_MAX, SILENCE_S_MAX, newest_silences, subject_problem
+from pool.messages.silences import (
+    REASON_CHARS_MAX,
+    SILENCE_S_MAX,
+    SUBJECT_CHARS_MAX,
+    newest_silences,
+    subject_problem,
+)
 from pool.people.roles import Role
 
 
@@ -80,6 +89,8 @@ def message_silence(desk: OperatorDesk, it: MessageSilence) -> MessagesSilenced:
     problem = subject_problem(it.subject)
     if problem is not None:
         raise RegistryError(problem)
+    if it.for_s > 0 and not desk.read(lambda connection: _is_there(connection, it.subject)):
+        raise RegistryError(f"there is no {it.subject}: nothing would be silent; containers are TENANT.NAME")
     if not 0 <= it.for_s <= SILENCE_S_MAX:
         raise RegistryError(f"a silence is up to {SILENCE_S_MAX // 86_400} days")
     if not it.reason.strip() or len(it.reason) > REASON_CHARS_MAX:
@@ -88,6 +99,17 @@ def message_silence(desk: OperatorDesk, it: MessageSilence) -> MessagesSilenced:
     # The record of it is all that there is of it.
     desk.note(None, {"until_at_s": until_at_s, "reason": reason})
     return MessagesSilenced(subject=it.subject, by=desk.by, until_at_s=until_at_s, reason=reason)
+
+
+def _is_there(connection: Connection, subject: str) -> bool:
+    """Whether a message can be about it: who types another name believes that nobody is woken."""
+    what, _, name = subject.partition("/")
+    if what not in ("container", "tenant"):
+        return True
+    query = select(tenants.c.name)
+    if what == "container":
+        query = select(tenants.c.name + "." + containers.c.name).join(containers)
+    return name in {plain(it, SUBJECT_CHARS_MAX) for it in connection.scalars(query)}
 
 
 def message_test(desk: Desk, it: MessageTest) -> Sequence[Answer]:

@@ -223,6 +223,12 @@ async def test_who_has_a_machine_forgotten_is_told_of_whatever_is_silenced(house
     [
         ({"subject": "acme", "for_s": 60, "reason": "x"}, "'acme' is no subject: container/NAME"),
         ({"subject": "container/", "for_s": 60, "reason": "x"}, "is no subject"),
+        (
+            {"subject": "container/c01", "for_s": 60, "reason": "x"},
+            "there is no container/c01: nothing would be",
+        ),
+        ({"subject": "container/acme.c99", "for_s": 60, "reason": "x"}, "there is no container/acme.c99"),
+        ({"subject": "tenant/acne", "for_s": 60, "reason": "x"}, "there is no tenant/acne"),
         ({"subject": "all", "for_s": 604_801, "reason": "x"}, "a silence is up to 7 days"),
         ({"subject": "all", "for_s": -1, "reason": "x"}, "a silence is up to 7 days"),
         ({"subject": "all", "for_s": 60, "reason": " "}, "a silence has a reason"),
@@ -234,6 +240,14 @@ def test_a_silence_that_cannot_be_is_refused_in_words(
 ) -> None:
     with pytest.raises(RegistryError, match=words):
         house.give("message.silence", **params)
+
+
+async def test_a_container_is_silenced_by_the_name_that_messages_have_for_it(house: House) -> None:
+    with house.store.write() as connection:
+        add_container(connection, "acme.c#1", 1, now_s=int(house.now_s))
+    for subject in ("container/acme.c?1", "tenant/acme"):
+        house.give("message.silence", subject=subject, for_s=3600, reason="x")
+    house.give("message.silence", subject="container/acme.c99", for_s=0, reason="it was removed")
 
 
 async def test_guesses_are_counted_over_an_hour(house: House) -> None:
