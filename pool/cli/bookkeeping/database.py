@@ -108,7 +108,10 @@ def restore_book(
             say(_missing_words(gap))
         if done.blocks:
             say(f"{done.blocks} blocks in {place.data_dir}/blocks are not in it: the next start books them")
-        say("Next: `angara payout reconcile`, before anything is paid; then what docs/operations.md says")
+        say(
+            "Next: start the pool, which takes what its journal has; a minute later `angara payout reconcile`"
+            ", before anything is paid; then what docs/operations.md says"
+        )
         return
     set_aside = None if done.set_aside is None else str(done.set_aside)
     there = None if found.there is None else _row(found.there)

@@ -14,6 +14,7 @@ from pool.cli.mistakes import EXIT_WRONG
 from pool.cli.options import ShowForm, SignedBooks, with_options
 from pool.cli.output import Form, iso_time, print_json, say, tell
 from pool.cli.payouts.batches import BatchArgument
+from pool.settings_file import BadConfig
 
 FOLLOW_EVERY_S: Final = 30.0
 
@@ -67,6 +68,8 @@ def reconcile(
     """Make the books agree with the chain, after a backup was restored or coins were moved."""
     from pool.cli.opened_paymaster import on_paymaster
 
+    if accept and (words := _waiting(books)):
+        raise BadConfig(words)
     done, open_questions = on_paymaster(
         books, lambda it, by: it.reconciler.run(by, accept or ()), says=bool(accept)
     )
@@ -77,10 +80,37 @@ def reconcile(
             say(words)
         for words in open_questions:
             say(words, err=True)
+        if open_questions and (words := _waiting(books)):
+            say(words, err=True)
     if open_questions:
         raise typer.Exit(EXIT_WRONG)
     if form is Form.TEXT:
         say("the books agree with the chain")
+
+
+def _waiting(books: Books) -> str:
+    """What a start of the pool takes from journals first, in words: it is credited, and so owed besides
+    whatever persons say of a payout before it. Nothing while a pool runs. Raises BadConfig."""
+    from payouts.audit.finding import Found
+    from pool.books.audit.log import check_logs
+    from pool.cli.opened_books import opened_to_read, place_of
+    from pool.data_dir import is_held
+
+    data_dir = place_of(books).data_dir
+    if data_dir is None or is_held(data_dir):
+        return ""
+    try:
+        with opened_to_read(books) as store, store.read() as connection:
+            waiting = check_logs(connection, data_dir)
+    except Found as found:
+        wrong = found.wrong
+        raise BadConfig(f"{wrong.table} {wrong.row}: {wrong.reason}; see `angara ledger verify`") from None
+    if not waiting:
+        return ""
+    return (
+        f"{waiting} batches of the journal wait for the books, and a start of the pool takes them: start it"
+        ", and a minute later run `angara payout reconcile` again: what is too much may be for that work"
+    )
 
 
 @app.command("accept")

@@ -120,7 +120,7 @@ def test_a_restore_says_what_would_be_lost_and_sets_it_aside_when_told(
     code, output = angara(data_dir, "db", "restore", copy, "--replace")
     assert (code, "1 transactions are not in the copy" in output) == (0, True)
     assert "1 blocks in" in output
-    assert "Next: `angara payout reconcile`" in output
+    assert "Next: start the pool, which takes what its journal has; a minute later `angara payout" in output
     assert transactions(data_dir) == 1
     assert (data_dir / "angara.db").stat().st_mode & 0o777 == 0o600
     (aside,) = (it for it in data_dir.glob("angara.db.2*") if it.suffix != ".lock")

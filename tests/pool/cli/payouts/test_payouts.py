@@ -10,8 +10,12 @@ from typer.testing import CliRunner
 
 from payouts.batches.batch import AttemptState, State
 from pool.books.book import bind, network_of
+from pool.books.journal.start import open_journals
 from pool.cli.main import app
+from pool.data_dir import held
+from pool.journal.records import Batch, packed
 from tests.fixtures.databases import store_in
+from tests.stages.journal import NOW_S
 from tests.stages.payout_office import CAP_SAT, office
 from tests.stages.payouts import (
     APPROVER,
@@ -77,6 +81,27 @@ async def test_a_batch_from_the_preview_to_the_last_confirmation(regtest: Regtes
         assert re.search(rf"1 .* final .* 3 .* 0\.02800006 .* {TOTAL_SAT:,} .* {fee_sat:,} .* {second}", said)
         assert it.world.paid_sat() == PAID_SAT
         assert (await it.good("reconcile", *it.ann)).endswith("the books agree with the chain\n")
+
+
+async def test_nobody_accepts_what_is_too_much_while_work_that_it_paid_waits_in_the_journal(
+    regtest: Regtest, tmp_path: Path
+) -> None:
+    """After a restore: two persons' word would make it the pool's loss, and the start credits the work."""
+    async with office(regtest, tmp_path) as it:
+        (opened,) = open_journals(it.world.store, tmp_path / "data")
+        begins = opened.beginning
+        opened.log.begin(begins.behind, begins.moment_s, begins.accepted, taken=begins.taken)
+        opened.log.append(packed(Batch(moment_s=NOW_S, accepted=0)), NOW_S, 0)
+        said = await it.mistake("reconcile", "--accept", "ab" * 32, *it.ann)
+        assert "1 batches of the journal wait for the books" in said
+        assert "start it, and a minute later run `angara payout reconcile` again" in said
+        assert (await it.good("reconcile", *it.ann)).endswith("the books agree with the chain\n")
+        with held(tmp_path / "data"):
+            assert await it.good("reconcile", "--accept", "ab" * 32, *it.ann)
+        opened.log.append(packed(Batch(moment_s=NOW_S, accepted=5)), NOW_S, 5)
+        opened.log.close()
+        said = await it.mistake("reconcile", "--accept", "ab" * 32, *it.ann)
+        assert "it counts 5 accepted shares, where 0 are in it; see `angara ledger verify`" in said
 
 
 async def test_what_others_chose_is_text_wherever_payouts_are_shown(regtest: Regtest, tmp_path: Path) -> None:
