@@ -67,7 +67,7 @@ class Known(msgspec.Struct, kw_only=True):
     answers: dict[int, Answered] = {}
     unheld: set[int] = set()  # that nobody holds any more
     planned_at_s: int = 0
-    begins: bool = False  # this process has seen nothing of it before
+    begins: bool = False  # this process has said nothing of it yet
 
 
 class HeldUntil(msgspec.Struct, frozen=True):
@@ -218,7 +218,7 @@ class Rounds:
                     began_at_s=began_at_s(connection, event.id),
                     answers=answers,
                     unheld=unheld,
-                    begins=known is None and planned_at_s == 0,
+                    begins=planned_at_s == 0 and (known is None or known.begins),
                     planned_at_s=planned_at_s,
                 )
             self._known[event.id] = known
@@ -304,7 +304,6 @@ class Rounds:
         def others(worker: int) -> bool:
             return taken.get(worker, event.id) != event.id
 
-        begins, known.begins = known.begins, False
         it = doing(
             event,
             known.machines,
@@ -313,7 +312,7 @@ class Rounds:
             now_s,
             paces=self._paces.get(event.id, NO_PACES),
             others=others,
-            begins=begins,
+            begins=known.begins,
         )
         if ends:
             # Other events may have these: they are asked before anybody comes back.
@@ -327,12 +326,11 @@ class Rounds:
         replan = event.state in RUNS and self._is_due(known, it, now_s)
         idle = not (it.changes or it.asked or it.resent)
         if idle and not (ends or replan or _settles(event, known.machines)):
+            known.begins = False
             return ()
         with self._store.write() as connection:
             if last_step(connection, event.id) != known.step:
                 # Somebody has let machines go since this look began: it is read, and judged anew at the next.
-                if begins:
-                    del self._known[event.id]
                 return ()
             if ends:
                 by = event.restore_asked_by
@@ -349,6 +347,7 @@ class Rounds:
             event = _moved(connection, event, machines, mining(looks), now_s, drawn)
             step = last_step(connection, event.id)
         known.event, known.machines, known.step = event, machines, step
+        known.begins = False
         known.unheld -= unheld
         return self._to_send(known, it, made)
 

@@ -465,6 +465,33 @@ async def test_a_pool_that_is_gone_lets_all_machines_come_back_and_one_that_begi
         assert await stage.states() == {"confirmed": 100}
 
 
+async def test_books_that_fail_as_a_pool_begins_leave_nobody_out_of_what_it_tells_again(
+    stage: PowerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before it was killed when it had written down whom to ask, and had asked nobody."""
+    await stage.ask(until_s=stage.now_s + 3_600, ramp_s=0)
+
+    def mines(worker: int) -> Look:
+        return Look(age_s=1.0, silent_s=0.0)
+
+    def look(of: Rounds, after_s: int) -> set[int]:
+        asks = of.look(mines, stage.now_s + after_s, float(after_s)).asks.get(1, ())
+        return {it.worker for it in asks if it.action is Action.PAUSE}
+
+    before = Rounds(stage.store, dry_run=False)
+    assert look(before, 0) | look(before, 1) == set(stage.workers)
+    begins = Rounds(stage.store, dry_run=False)
+
+    def away() -> None:
+        raise OperationalError("UPDATE", {}, Exception("disk full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.store, "write", away)
+        with pytest.raises(OperationalError):
+            look(begins, 2)
+    assert look(begins, 3) == set(stage.workers)
+
+
 KILLS_MAX = 30  # of one play
 
 
