@@ -215,19 +215,21 @@ class Runner:
         """Those that something is to be sent for; what they change here is changed."""
         wall_s, now_s = int(self._wall_clock()), trio.current_time()
         told: list[Order] = []
+        room = HELD_MAX - len(self._held)
         for it in orders:
-            name = it.reached.machine
+            new = it.reached.machine not in self._held
             holds = it.action in (*PAUSES, Action.HOLD)
             if holds and not wall_s < it.until_s <= wall_s + HOLD_S_MAX:
                 batch.answered.append(_refused(it, f"a pause ends within {HOLD_S_MAX // 3600} hours"))
             elif it.action is Action.HOLD:
                 batch.answered.append(self._hold_on(it, now_s, wall_s))
-            elif holds and name not in self._held and len(self._held) >= HELD_MAX:
+            elif holds and new and room <= 0:
                 batch.answered.append(_refused(it, f"{HELD_MAX} machines are held off here already"))
             elif holds and len(self._places_to_pause(it)) > PLACES_MAX:
                 batch.answered.append(_refused(it, f"it is held off at {PLACES_MAX} addresses already"))
             else:
                 told.append(it)
+                room -= new
         return told
 
     def _hold_on(self, it: Order, now_s: float, wall_s: int) -> Answered:

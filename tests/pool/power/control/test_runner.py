@@ -10,6 +10,7 @@ import structlog.testing
 import trio
 
 from pool.power.control import held as held_file
+from pool.power.control import runner as runner_of_site
 from pool.power.control.accepted_shares import AcceptedShares
 from pool.power.control.contract import Action, Answer, Answered, Firmware, MachineName
 from pool.power.control.held import Standing
@@ -676,3 +677,19 @@ async def test_what_a_file_has_too_much_is_told(site: Site, monkeypatch: pytest.
     with structlog.testing.capture_logs() as logs:
         assert len(held_file.load(site.directory)) == 3
     assert [(it["event"], it["machines"]) for it in logs] == [("machines_held_not_kept", 2)]
+
+
+async def test_a_call_pauses_no_more_machines_than_are_known_again_after_a_restart(
+    site: Site, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (held_file, runner_of_site):
+        monkeypatch.setattr(module, "HELD_MAX", 3)
+    machines = [site.machines.stand(unit, Firmware.BRAIINS) for unit in range(5)]
+    async with trio.open_nursery() as first:
+        runner = await site.started(first)
+        answered = await told(runner, *(site.order(it, Action.PAUSE, 600) for it in machines))
+        assert sorted(it.answer for it in answered) == [Answer.REFUSED] * 2 + [Answer.SAID_YES] * 3
+        first.cancel_scope.cancel()
+    await site.started(nursery)
+    await trio.sleep(700)
+    assert all(site.machines.at(it).mines for it in machines)
