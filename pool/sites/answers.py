@@ -21,6 +21,7 @@ import structlog
 import trio
 from bitcoin.core import CBlock, CheckTransaction
 from bitcoin.core.script import CScriptInvalidError, CScriptOp
+from sqlalchemy.exc import SQLAlchemyError
 
 from payouts.rates import Scheme
 from payouts.siblings import SiblingKey
@@ -31,7 +32,7 @@ from pool.books.edges.remote import RemoteEdges
 from pool.books.edges.rows import EdgeRecord, edge_of_part
 from pool.books.found_blocks import BlockNote, header_of, packed_note, unbooked
 from pool.books.journal.credit_book import CreditsPage
-from pool.books.store import Store
+from pool.books.store import Store, words_of
 from pool.chain.block_files import blocks_directory, noted
 from pool.chain.blocks import SubmitState
 from pool.chain.templates import HEIGHT_MAX, sha256d
@@ -124,6 +125,8 @@ class Answers:
             return await self._remote.begin(msgspec.structs.replace(asked, edge=self._name))
         except InboxUnusable as error:
             raise HubAway(str(error)) from None
+        except SQLAlchemyError as error:
+            raise HubAway(f"the books do not take that it begins: {words_of(error)}") from None
 
     async def everything(self, epoch: int) -> Everything:
         record = self._remote.check(self._name, epoch)
@@ -141,7 +144,11 @@ class Answers:
 
     async def renew(self, epoch: int, mark: Mark, hub: int = 0) -> Heard:
         ours = hub == self._store.lease_epoch
-        return Heard(await self._remote.renew(self._name, epoch, mark, heard_of_us=ours), self._changes())
+        try:
+            received = await self._remote.renew(self._name, epoch, mark, heard_of_us=ours)
+        except SQLAlchemyError as error:
+            raise HubAway(f"the books do not take that it lives: {words_of(error)}") from None
+        return Heard(received, self._changes())
 
     async def send(self, epoch: int, frames: bytes) -> Received:
         return await self._remote.receive(self._name, epoch, frames)

@@ -1,6 +1,7 @@
 """What a hub answers an edge that may be captured: nothing that it says makes its words worth more than they
 are, and it learns nothing of others."""
 
+import sqlite3
 import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import structlog
 import trio
 import trio.testing
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import OperationalError
 
 import pool.sites.answers
 from payouts.rates import Scheme
@@ -125,6 +127,25 @@ async def test_a_block_that_the_hubs_disk_does_not_take_is_asked_for_later_in_wo
     assert [it["event"] for it in logs] == ["block_of_edge_not_stored"]
     await house.north.found(house.granted.epoch, raw, None)
     assert [it[0] for it in house.in_books()] == [hash_]
+
+
+@pytest.mark.sqlite_suffices
+async def test_books_that_take_nothing_are_told_to_who_begins_and_who_lives_in_words(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's log had a traceback a second of each edge that began while its disk was full."""
+
+    def full() -> None:
+        raise OperationalError("UPDATE", None, sqlite3.OperationalError("disk I/O error"))
+
+    site, (north,) = house.site, house.hub.edges.open
+    asked = Asked(edge=NORTH, host="host-1", process="p", writer=site.writer, last=site.log.at)
+    north.renewed_s = None
+    monkeypatch.setattr(house.hub.store, "write", full)
+    with pytest.raises(HubAway, match="the books do not take that it begins: disk I/O error"):
+        await house.north.begin(asked)
+    with pytest.raises(HubAway, match="the books do not take that it lives: disk I/O error"):
+        await house.north.renew(house.granted.epoch, Mark(number=0, moment_s=NOW_S))
 
 
 async def test_a_block_that_pays_somebody_else_is_no_income(house: House) -> None:
