@@ -1245,7 +1245,7 @@ def check_leaves(statement: Any, proof: Any, report: Report) -> None:
     owed = money(member(statement, "reserve"), "owed_sat")
     report.same("total of the root", money(root, "total_sat"), owed)
     tenant, found, places = text(statement, "tenant").encode(), 0, set()
-    levels = natural(root, "leaves", 1 << PATH_MAX).bit_length() - 1
+    levels = max(natural(root, "leaves", 1 << PATH_MAX), 1).bit_length() - 1
     leaves = rows(proof, "leaves", LEAVES_MAX)
     for leaf in leaves:
         place, amount = natural(leaf, "index", 1 << PATH_MAX), money(leaf, "amount_sat")

@@ -279,6 +279,15 @@ def test_a_block_that_pays_work_at_fees_without_end_is_not_added_up(
     assert auditor.found(signed_again(value)) == (2, ["'works' is no list of up to 100"])
 
 
+def test_a_root_of_no_leaves_is_none(book: ClosedBook, auditor: Auditor) -> None:
+    """Whose signature is looked at, and whose way to it then: that was a traceback."""
+    value = json.loads(book.file())
+    value["proof"]["root"]["leaves"] = 0
+    code, wrong = auditor.found(signed_again(value))
+    assert code == 1
+    assert "root 1 is not signed by its key" in wrong
+
+
 def test_no_depth_of_a_file_ends_in_a_traceback(tmp_path: Path) -> None:
     """What could just be read was too deep to be hashed."""
     change: dict[str, object] = {
