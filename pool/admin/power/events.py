@@ -41,6 +41,7 @@ from pool.power.curtailment.events import (
     NewEvent,
     add_event,
     all_events,
+    check_site,
     end_event,
     find_event,
     last_step,
@@ -61,6 +62,7 @@ MACHINES_MAX: Final = 1_000  # that are listed: those that are not as they shoul
 
 def power_plan(desk: Desk, it: PowerPlan) -> PlanView:
     now_s = wall_s()
+    desk.read(lambda connection: check_site(connection, it.site))
     new = _new(desk, it, "plan", now_s, None)
     looks = None if desk.live is None else desk.live.machine_looks()
     event = Event(

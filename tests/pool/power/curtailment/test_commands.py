@@ -49,6 +49,13 @@ def test_an_event_with_a_name_is_asked_for_once(give: Any) -> None:
     assert [it["reference"] for it in give("power.list")] == ["grid-1", "grid-2"]
 
 
+def test_a_site_that_there_is_not_has_no_plan_as_it_has_no_event(give: Any) -> None:
+    """It drew 0 kW, and nothing was to be done there."""
+    for command in ("power.plan", "power.curtail"):
+        with pytest.raises(RegistryError, match="there is no site 'nroth'"):
+            give(command, target="everything", site="nroth")
+
+
 def test_break_even_without_a_tariff_is_refused_in_words(give: Any) -> None:
     with pytest.raises(RegistryError, match="nobody knows what a kWh costs at north now"):
         give("power.plan", target="break_even", site="north")
