@@ -8,8 +8,8 @@ A question says where it wants its answer. It gets one nowhere but where its edg
 whoever asks would speak with the rights of who answers.
 
 Invariants: a question is answered once, however often it comes; ANSWERING_MAX are at once, and
-QUESTIONS_PER_S in the long run: more are not read. A question waits ANSWER_S at most. Nothing that the other
-end sends raises here, or fills a log.
+QUESTIONS_PER_S in the long run: more are not read. A question waits ANSWER_S at most, and a long one for as
+long as it is read besides. Nothing that the other end sends raises here, or fills a log.
 Must not know: what is asked.
 """
 
@@ -26,13 +26,14 @@ from pool.sites.allowance import Allowance
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
 from pool.sites.nats.connection import Connection
-from pool.sites.nats.contents import CHUNK_BYTES, CONTENT_BYTES_MAX, Kept, Shelf, read_in_chunks
+from pool.sites.nats.contents import CHUNK_BYTES, CONTENT_BYTES_MAX, KEPT_S, Kept, Shelf, read_in_chunks
 from pool.sites.nats.replies import Replies
 from stratum.unreadable import NOT_READ
 
 log = structlog.get_logger()
 
 ANSWER_S: Final = 30.0  # the books are given 20 before they are said to be away
+READ_BYTES_S: Final = 64 << 10  # half a line of a megabit, at which a long question is read before that
 CHUNK_S: Final = 20.0  # a quarter of a megabyte, four of them at once, over a line of a megabit
 QUESTION_BYTES_MAX: Final = 65 << 20  # of an edge's: one record of a journal, of 64 MiB
 ANSWERING_MAX: Final = 32
@@ -160,12 +161,13 @@ class Line:
     # Asking
 
     async def _asked(self, method: str, content: bytes) -> _Answer:
-        kept = None
+        kept, within_s = None, ANSWER_S
         if len(content) > CHUNK_BYTES:
             kept = self._shelf.keep(self.edge, content)
+            within_s = min(ANSWER_S + len(content) / READ_BYTES_S, KEPT_S)
         question = _Question(self._epoch.number, None if kept else content, kept)
         message = await self._replies.request(
-            self._subject(self.edge, method), _ENCODER.encode(question), within_s=ANSWER_S
+            self._subject(self.edge, method), _ENCODER.encode(question), within_s=within_s
         )
         try:
             answer = _ANSWERS.decode(message.data)

@@ -1,10 +1,11 @@
 """Questions over NATS, on a real server: in their types, of any length, answered by the hub of now alone."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from pool.questions import AnsweredWithError, asking
@@ -12,7 +13,9 @@ from pool.sites.nats import client, subjects
 from pool.sites.nats.connection import Connection, Subscribed
 from pool.sites.nats.contents import CHUNK_BYTES, READING_MAX, Kept, Shelf
 from pool.sites.nats.line import LINES
+from tests.fakes.slow_lines import MEGABIT_BYTES_S, Servers, SlowConnection
 from tests.fixtures.nats_servers import NatsServer
+from tests.fixtures.no_threads import at_once
 from tests.stages.nats_line import Away, EdgeEnd, HubEnd, NoSuchPlace, connected, running
 
 
@@ -158,6 +161,24 @@ async def test_twenty_megabytes_are_asked_and_answered_in_chunks(nats_server: Na
             of_edge: Weather = asking(hub_end.line, Weather)
             assert await of_edge.history(whole, 1) == whole
             assert await of_edge.history(b"x", CHUNK_BYTES + 1) == b"x" * (CHUNK_BYTES + 1)
+
+
+async def test_a_block_of_four_megabytes_is_told_over_a_line_of_a_megabit_and_once(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It takes half a minute. The edge was told that there is no answer, asked again and again, and had its
+    line full of that one block, and of nothing behind it."""
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    servers, station, size = Servers(), Station(), 4_000_000
+    hub, edge = SlowConnection(servers), SlowConnection(servers, MEGABIT_BYTES_S)
+    ends: tuple[Any, Any] = hub, edge
+    hub_end, edge_end = HubEnd(ends[0], "oslo"), EdgeEnd(ends[1], "oslo")
+    async with running(hub_end, edge_end):
+        hub_end.line.answer(Weather, station)
+        assert await asking(edge_end.line, Weather).celsius("x" * size) == size
+        await trio.sleep(600)
+    assert station.asked == 1
+    assert edge.sent_bytes < size * 1.01
 
 
 async def test_who_does_not_give_what_it_offers_keeps_nobody_else_from_asking_at_length(
