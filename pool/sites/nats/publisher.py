@@ -100,18 +100,21 @@ class Publisher:
         self._failures: tuple[type[Exception], ...] = (NatsAway, FramesGone, OSError, *away)
         self._again: trio.CancelScope | None = None
         self._next: Wanted | None = None
+        self._under_way: tuple[int, int, bool] | None = None  # in that epoch, as it was wanted
         self._directly_until_s = -math.inf
         self.state = PublisherState()
 
     def send_again(self, wanted: Wanted, *, directly: bool = False) -> None:
-        """The hub found something missing: begin there, now. `directly`: it was sent again, and has not
-        come."""
-        self._next = wanted
+        """The hub found something missing: begin there, now, where just that is not under way. `directly`: it
+        was sent again, and has not come."""
         if directly:
             now_s = trio.current_time()
             if now_s - self._directly_until_s > TOLD_AGAIN_S:
                 log.error("journal_not_delivered", reason=NOT_DELIVERED)
             self._directly_until_s = now_s + DIRECTLY_S
+        if self._under_way == (self._epoch(), wanted.behind, wanted.whole_file):
+            return  # a thin line, or a long record
+        self._next = wanted
         if self._again is not None:
             self._again.cancel()
 
@@ -127,7 +130,7 @@ class Publisher:
                 self._tell(str(error))
                 await trio.sleep(AGAIN_S)
             finally:
-                self._again = None
+                self._again = self._under_way = None
 
     async def _publish_behind(self, wanted: Wanted, connection: int) -> None:
         """From there on, as long as the connection is that one."""
@@ -140,6 +143,7 @@ class Publisher:
             if frames is None:
                 await trio.sleep(POLL_S)
                 continue
+            self._under_way = self._epoch(), behind, whole_file
             long = len(frames.data) > RECORD_BYTES_MAX
             if long:
                 log.info("journal_record_long", number=frames.first, bytes=len(frames.data))
@@ -149,6 +153,7 @@ class Publisher:
                 await self._connection.flushed()
             if long or directly:
                 await self._send(frames.data)
+            self._under_way = None
             await trio.sleep(len(frames.data) / RATE_BYTES_S)
             behind, whole_file = frames.last.number, False
             self.state = PublisherState(number=behind)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import structlog
 import trio
 import trio.testing
@@ -13,7 +14,9 @@ from pool.journal.log import JournalLog, writer_directories
 from pool.journal.records import Batch, packed
 from pool.sites.journal_reader import JournalReader
 from pool.sites.nats.client import ConnectionState
-from pool.sites.nats.publisher import DIRECTLY_S, Published, Publisher
+from pool.sites.nats.publisher import DIRECTLY_S, RECORD_BYTES_MAX, Published, Publisher
+from pool.sites.served import RENEW_S
+from tests.fixtures.no_threads import at_once
 from tests.stages.sent_journal import Want
 
 PUBLISHED = msgspec.msgpack.Decoder(Published)
@@ -85,3 +88,42 @@ async def test_what_does_not_come_is_given_to_the_hub_itself_and_to_the_servers_
             nursery.cancel_scope.cancel()
     journal.close()
     assert [it["event"] for it in logs] == ["journal_not_delivered"], "an operator is told once"
+
+
+async def test_a_long_record_is_on_its_way_for_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each ten seconds the hub wants it still: what takes longer, as 8 MB do over six megabits, was begun
+    anew each time, and nothing of the journal came any more."""
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    journal = JournalLog(writer_directories(tmp_path, 1)[0], "ab" * 16)
+    journal.begin(Place(), 5, 0)
+    journal.append(packed(Batch(moment_s=5, accepted=0, tallies=bytes(RECORD_BYTES_MAX))), 5, 0)
+    last, given, connection = journal.at.number, list[int](), Servers()
+    to_servers: Any = connection
+
+    async def send(frames: bytes) -> None:
+        await trio.sleep(2.5 * RENEW_S)
+        given.append(last)
+
+    async def wanted() -> Want:
+        return Want(last - 1)
+
+    publisher = Publisher(
+        to_servers,
+        "oslo",
+        JournalReader(journal.directory, lambda: journal.at.number),
+        epoch=lambda: 7,
+        wanted=wanted,
+        send=send,
+        away=(),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publisher.run)
+        for looks in range(12):
+            await trio.sleep(RENEW_S)
+            if not given:
+                publisher.send_again(Want(last - 1), directly=looks > 0)
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert given == [last]
