@@ -4,11 +4,13 @@ import gc
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 import trustme
 
 from pool.settings_file import BadConfig
@@ -173,6 +175,23 @@ async def test_without_a_server_whoever_publishes_is_told_at_once(seed: Path) ->
         nursery.cancel_scope.cancel()
     with pytest.raises(NatsAway, match="NATS is not used now"):
         await connection.publish("angara.x", b"")
+
+
+async def test_a_block_has_a_thin_line_for_as_long_as_its_bytes_need(
+    seed: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """One of 4 MB needs half a minute of a megabit. It was given up while it was on its way, and given to the
+    line once more, each eleven seconds for ten minutes, until nothing else came through."""
+    connection = Connection(Access(urls=("nats://127.0.0.1:1",), name="oslo", seed=seed))
+
+    async def taken(_: object) -> None:
+        await trio.sleep(32.0)
+
+    monkeypatch.setattr(connection, "_in_loop", taken)
+    with closing(connection._client.loop):
+        await connection.publish("angara.blocks.oslo", bytes(4_000_000))
+        with pytest.raises(NatsAway, match="does not take"):
+            await connection.publish("angara.hub.oslo.renew", b"")
 
 
 async def test_why_a_server_is_not_connected_is_said_and_not_that_none_is(seed: Path) -> None:
