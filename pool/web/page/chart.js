@@ -7,6 +7,7 @@ import { Table } from "./table.js";
 
 const HEIGHT = 200;
 const BAR_MAX = 48;
+const ALONE_S = 1_800; // on either side of a moment that is the only one
 const LETTER = 7; // of the axes' font
 
 // Its sheet comes with it, so that no page without a chart waits for it.
@@ -47,7 +48,10 @@ export function chart(title, atS, lines, signal, range) {
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false },
-        scales: { y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+        scales: {
+          x: { range: (_, first, last) => (atS.length === 1 ? [atS[0] - ALONE_S, atS[0] + ALONE_S] : [first, last]) },
+          y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) },
+        },
         axes: [axis, { ...axis, size: wide, values: (_, values) => values.map(lines[0].show) }],
         series: [
           {},
@@ -58,7 +62,7 @@ export function chart(title, atS, lines, signal, range) {
             dash: it.dash,
             fill: it.bars ? style.getPropertyValue(it.colour) : null,
             paths: it.bars ? uPlot.paths.bars({ size: [0.7, BAR_MAX] }) : null,
-            points: { show: false },
+            points: { show: atS.length === 1 },
             spanGaps: false,
           })),
         ],

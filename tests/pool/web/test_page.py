@@ -244,6 +244,23 @@ def test_a_chart_is_drawn_and_told_in_words(window: Window) -> None:
     )
     page.wait_for_selector(".charts .uplot canvas")
     assert "now 3 H/s, between 1 H/s and 3 H/s" in page.locator(".charts").inner_text()
+    labels = page.evaluate(
+        """async () => {
+          const { chart } = await import(new URL("chart.js", document.querySelector("script[src]").src));
+          const written = [];
+          const { fillText } = CanvasRenderingContext2D.prototype;
+          CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+            written.push(text);
+            return fillText.call(this, text, ...rest);
+          };
+          const line = { title: "Hashrate", values: [1], colour: "--accent", show: (it) => `${it} H/s` };
+          const drawn = chart("Five minutes", [1_800_000_000], [line], new AbortController().signal);
+          document.querySelector(".charts").replaceChildren(drawn);
+          while (!written.some((it) => it.includes("H/s"))) await new Promise(requestAnimationFrame);
+          return written;
+        }"""
+    )
+    assert any(":" in it for it in labels), f"an hour around the only moment, and not years: {labels}"
 
 
 def test_a_difficulty_is_what_the_command_line_and_a_machines_settings_call_it(window: Window) -> None:
