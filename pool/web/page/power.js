@@ -157,7 +157,7 @@ async function showEvent(place, context, number) {
         ["Machines", counted(it.machines)],
         it.unknown_machines ? ["Of unknown power", unknown(it)] : null,
         ["Asked by", [it.asked_by, ", ", moment(it.asked_at_s), ` (${it.source} ${it.reference})`]],
-        it.restore_asked_by ? ["Restored by", [it.restore_asked_by, ", ", moment(it.restore_asked_at_s)]] : null,
+        it.restore_asked_by ? [it.state === "cancelled" ? "Called off by" : "Restored by", [it.restore_asked_by, ", ", moment(it.restore_asked_at_s)]] : null,
         it.ended_at_s === null ? null : [it.state === "cancelled" ? "Called off" : "Over", moment(it.ended_at_s)],
         it.orders_short.length
           ? ["Orders that miss something", element("span", { class: "trouble" }, it.orders_short.map((of) => `${of.order}: ${hashrate(of.short_hps)}`).join("; "))]

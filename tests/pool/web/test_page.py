@@ -426,6 +426,7 @@ def test_an_event_has_the_buttons_that_do_something_and_its_own_history(window: 
     page.click("dialog .primary")
     page.wait_for_selector("dd:text('cancelled')")
     assert "Called off" in page.locator("dl").inner_text()
+    assert "Restored by" not in page.locator("dl").inner_text()
     assert "grid-<b>9" in page.locator("dl").inner_text()
     assert page.locator(".page.power .command button").count() == 0
     told = page.locator("table").first.inner_text()
