@@ -133,7 +133,7 @@ class BlockSubmission:
                     solo=payout_of(solution),
                     scheme=self._scheme(solution, finder),
                     header=Header(solution.job.work.nbits, solution.ntime),
-                    content=b"" if result.stored else self._content(solution),
+                    content=self._content(solution),
                 )
             )
             self._on_block(result)

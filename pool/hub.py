@@ -82,7 +82,7 @@ class FoundBlock(msgspec.Struct, frozen=True, kw_only=True):
     solo: SoloPayout | None  # if it pays a tenant
     scheme: Scheme | None  # how the shares of its job are paid; None: nobody knows
     header: Header
-    content: bytes = b""  # of its file, where that may not be on disk
+    content: bytes  # of its file
 
 
 class RouteEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from payouts.siblings import SiblingKey
 from pool.books.edges.leases import EdgeRefused
 from pool.books.found_blocks import TAKEN, unpacked_note
 from pool.books.journal.credit_book import CreditsPage
-from pool.chain.block_files import PENDING, block_and_note
+from pool.chain.block_files import block_and_note
 from pool.chain.blocks import KEPT
 from pool.data_dir import paths_in
 from pool.hub import FoundBlock, HubAway, Plan, RouteEvent
@@ -94,15 +94,9 @@ class HubOfSite:
             log.warning("signet_not_asked", reason=str(error))
 
     async def record_block(self, found: FoundBlock) -> None:
-        """As it is in its file, whose name has no result where the disk failed to take that; and where that
-        failed to take the block, which a node has, as it was to be there."""
-        result = found.result
-        if result.state not in KEPT:
-            return
-        if found.content:
+        """As it was to be in its file, whatever the disk has made of that: a node has it."""
+        if found.result.state in KEPT:
             await self._tell(found.content)
-        else:
-            await self._tell_just_found(f"{result.height}-{result.hash_hex}")
 
     async def count_siblings(
         self, report: str, counts: Sequence[tuple[SiblingKey, Machine | None, int]]
@@ -115,7 +109,9 @@ class HubOfSite:
             some = hashes[at : at + HASHES_MAX]
             unbooked = await _until_it_answers(partial(self._unbooked, some))
             for hash_hex in unbooked:
-                await self._tell_file(f"*-{hash_hex}", TAKEN)
+                content = await trio.to_thread.run_sync(_read, self._blocks, f"*-{hash_hex}.*")
+                if content is not None:  # else no node has taken it
+                    await self._tell(content)
 
     async def note_event(self, event: RouteEvent) -> None:
         try:
@@ -126,20 +122,6 @@ class HubOfSite:
     async def _unbooked(self, hashes: list[str]) -> list[str]:
         return await self._hub.unbooked(self._epoch(), hashes)
 
-    async def _tell_just_found(self, name: str) -> None:
-        """When it can be read: that no descriptor is left for it is no reason to let miners go."""
-        while True:
-            try:
-                return await self._tell_file(name, (*TAKEN, PENDING))
-            except OSError as error:
-                log.error("block_not_read", block=name, reason=error.strerror or str(error))
-            await trio.sleep(AGAIN_S)
-
-    async def _tell_file(self, name: str, suffixes: Sequence[str]) -> None:
-        content = await trio.to_thread.run_sync(_read, self._blocks, f"{name}.*", suffixes)
-        if content is not None:  # else no node has taken it
-            await self._tell(content)
-
     async def _tell(self, content: bytes) -> None:
         block, packed = block_and_note(content)
         note = unpacked_note(packed)
@@ -147,8 +129,8 @@ class HubOfSite:
         await _until_it_answers(lambda: self._hub.found(self._epoch(), block, finder, scheme))
 
 
-def _read(directory: Path, pattern: str, suffixes: Sequence[str]) -> bytes | None:
-    found = (it for it in paths_in(directory) if fnmatchcase(it.name, pattern) and it.suffix in suffixes)
+def _read(directory: Path, pattern: str) -> bytes | None:
+    found = (it for it in paths_in(directory) if fnmatchcase(it.name, pattern) and it.suffix in TAKEN)
     path = next(found, None)
     return None if path is None else path.read_bytes()
 
