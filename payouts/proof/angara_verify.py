@@ -1050,11 +1050,15 @@ def uncredited(statement: Any, proofs: List[Any]) -> Tuple[int, Fraction]:
 def tell_uncredited(statement: Any, proof: Any, report: Report) -> None:
     shares, done = uncredited(statement, [proof])
     if shares > 0 or done > 0:
-        far = int(done * 1_000_000 / (decimal(statement["work"]["total"], "work") or 1))
         report.open.append(
-            f"where {shares} accepted shares of this period are credited, {far // 10_000}.{far % 10_000:04} %"
-            " of its work: the last hour's are in the next statement. Give it with this one as --previous"
+            f"where {shares} accepted shares of this period are credited, {part_of_work(done, statement)}:"
+            " the last hour's are in the next statement. Give it with this one as --previous"
         )
+
+
+def part_of_work(done: Fraction, statement: Any) -> str:
+    far = int(max(done, Fraction(0)) * 1_000_000 / (decimal(statement["work"]["total"], "work") or 1))
+    return f"{far // 10_000}.{far % 10_000:04} % of its work"
 
 
 FEE_BLOCKS = 144  # the last ones of the chain, whose fees a price goes by
@@ -1345,8 +1349,8 @@ def check_credited(then: Any, now: Any, proofs: List[Any], report: Report) -> No
         report.good.append("all accepted shares of the period before are credited there or here")
     elif goes_on:
         report.wrong.append(
-            f"{shares} accepted shares of the period before, of difficulty {float(done):.6g} together, are"
-            " credited neither there nor here"
+            f"{shares} accepted shares of the period before, {part_of_work(done, then)}, are credited neither"
+            " there nor here"
         )
     else:
         report.open.append(f"where {shares} accepted shares of the period before are credited")
