@@ -229,7 +229,7 @@ class Runner:
                 batch.answered.append(_refused(it, f"it is held off at {PLACES_MAX} addresses already"))
             else:
                 told.append(it)
-                room -= new
+                room -= holds and new
         return told
 
     def _hold_on(self, it: Order, now_s: float, wall_s: int) -> Answered:

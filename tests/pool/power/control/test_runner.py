@@ -693,3 +693,14 @@ async def test_a_call_pauses_no_more_machines_than_are_known_again_after_a_resta
     await site.started(nursery)
     await trio.sleep(700)
     assert all(site.machines.at(it).mines for it in machines)
+
+
+async def test_whoever_is_woken_or_asked_in_the_same_call_takes_no_place_of_who_is_paused(
+    site: Site, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_of_site, "HELD_MAX", 1)
+    paused, woken, asked = (site.machines.stand(unit, Firmware.BRAIINS) for unit in range(3))
+    runner = await site.started(nursery)
+    others = site.order(woken, Action.RESUME), site.order(asked, Action.READ)
+    answered = await told(runner, *others, site.order(paused, Action.PAUSE, 600))
+    assert Answer.REFUSED not in [it.answer for it in answered]
