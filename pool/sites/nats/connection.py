@@ -22,7 +22,7 @@ from pool.sites.nats.client import Access, Client, ConnectionState, Inflow, Mess
 log = structlog.get_logger()
 
 PUBLISH_S: Final = 10.0
-TAKEN_BYTES_S: Final = 64 << 10  # half a line of a megabit
+THIN_BYTES_S: Final = 64 << 10  # half a line of a megabit: what is long has time for that
 PUBLISHING_MAX: Final = 16  # 128 MiB of the largest
 CLOSE_S: Final = 5.0  # the thread needs one to drop what does not answer
 # That wait to be read, of one subscription.
@@ -128,7 +128,7 @@ class Connection:
 
     async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Raises NatsAway: then nobody will have it, or nobody knows."""
-        with trio.move_on_after(PUBLISH_S + len(data) / TAKEN_BYTES_S):
+        with trio.move_on_after(PUBLISH_S + len(data) / THIN_BYTES_S):
             async with self._room:
                 return await self._in_loop(lambda: self._client.publish(subject, data, reply))
         raise NatsAway(f"the server does not take what is published to {subject}")

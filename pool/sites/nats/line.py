@@ -25,7 +25,7 @@ from pool.questions import WORDS_CHARS_MAX, AnsweredWithError, Answering, Refusa
 from pool.sites.allowance import Allowance
 from pool.sites.nats import subjects
 from pool.sites.nats.client import Message, NatsAway
-from pool.sites.nats.connection import Connection
+from pool.sites.nats.connection import THIN_BYTES_S, Connection
 from pool.sites.nats.contents import CHUNK_BYTES, CONTENT_BYTES_MAX, KEPT_S, Kept, Shelf, read_in_chunks
 from pool.sites.nats.replies import Replies
 from stratum.unreadable import NOT_READ
@@ -33,7 +33,6 @@ from stratum.unreadable import NOT_READ
 log = structlog.get_logger()
 
 ANSWER_S: Final = 30.0  # the books are given 20 before they are said to be away
-READ_BYTES_S: Final = 64 << 10  # half a line of a megabit, at which a long question is read before that
 CHUNK_S: Final = 20.0  # a quarter of a megabyte, four of them at once, over a line of a megabit
 QUESTION_BYTES_MAX: Final = 65 << 20  # of an edge's: one record of a journal, of 64 MiB
 ANSWERING_MAX: Final = 32
@@ -164,7 +163,7 @@ class Line:
         kept, within_s = None, ANSWER_S
         if len(content) > CHUNK_BYTES:
             kept = self._shelf.keep(self.edge, content)
-            within_s = min(ANSWER_S + len(content) / READ_BYTES_S, KEPT_S)
+            within_s = min(ANSWER_S + len(content) / THIN_BYTES_S, KEPT_S)
         question = _Question(self._epoch.number, None if kept else content, kept)
         message = await self._replies.request(
             self._subject(self.edge, method), _ENCODER.encode(question), within_s=within_s

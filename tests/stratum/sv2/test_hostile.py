@@ -30,15 +30,14 @@ from stratum.sv2.connection import (
 )
 from stratum.sv2.messages import REQUIRES_STANDARD_JOBS
 from stratum.sv2.noise import NoiseServer
-from tests.stages.sockets import Miner, accepted, make_work, pass_in_silence
+from tests.stages.sockets import Miner, accepted, make_work, pass_in_silence, virtual_clock
 from tests.stages.sv2_pool import playing
 from tests.stages.waiting import until
 
 
 @pytest.fixture
 def autojump_clock() -> MockClock:
-    """Jumps when nothing has happened for 10 ms, which is long for loopback."""
-    return MockClock(autojump_threshold=0.01)
+    return virtual_clock()
 
 
 @pytest.mark.parametrize("size", [0, 1, 63])

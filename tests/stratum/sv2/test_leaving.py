@@ -11,7 +11,7 @@ from stratum.miners.channel import Member
 from stratum.miners.contracts import Refusal
 from stratum.miners.turns.connection_limits import ConnectionBounds, Standing
 from stratum.sv2.messages import REQUIRES_STANDARD_JOBS
-from tests.stages.sockets import make_work, pass_in_silence
+from tests.stages.sockets import make_work, pass_in_silence, virtual_clock
 from tests.stages.sv2_machine import Sv2Machine
 from tests.stages.sv2_pool import Pool, playing
 from tests.stages.waiting import until
@@ -21,8 +21,7 @@ LEAVE_S = 10.0
 
 @pytest.fixture
 def autojump_clock() -> MockClock:
-    """Jumps when nothing has happened for 10 ms, which is long for loopback."""
-    return MockClock(autojump_threshold=0.01)
+    return virtual_clock()
 
 
 def session_of(pool: Pool, name: str) -> Member:
